@@ -28,7 +28,7 @@ class BatchPart:
 
 def held_record(record: Record, label: str, handle: Any) -> Record:
     """Return a record whose result stays where it is."""
-    left = record.state._result
+    left = record.state._raw_result
     state = record.state.replace(result=Held(label, left.nbytes, handle, _fetch))
     return record.with_state(state)
 
@@ -43,7 +43,7 @@ def batch_records(
         records = [(p, record) for p, (_, record) in zip(job.positions, records, strict=True)]
     return [
         (p, _with_large_result(job, number, p, record, batch, source))
-        if is_a(record.state._result, LeftOnWorker)
+        if is_a(record.state._raw_result, LeftOnWorker)
         else (p, record)
         for p, record in records
     ]
@@ -68,4 +68,4 @@ def _fetch(handle: Any) -> Any:
         graph = take_graph(part.batch, part.number, part.position, key)
         handle = submit_graph(part.batch.client, graph, str(key), [key], {key: 0}, {})[key]
     sent: StepResult = handle.result()
-    return sent.record.state._result
+    return sent.record.state._raw_result

@@ -90,7 +90,7 @@ def _items(job: Job) -> list[tuple[str, Encoded]]:
     label = f"item {job.chain.steps[0].label(job.index)}"
     packed = (capture(packer.item, item, label) for item in job.items)
     states = [outcome.value for outcome in packed if not isinstance(outcome, Error)]
-    found = [state._result for state in states if isinstance(state, State)]
+    found = [state._raw_result for state in states if isinstance(state, State)]
     return [(label, value) for value in found if isinstance(value, Encoded) and value.nbytes <= HEAVY]
 
 

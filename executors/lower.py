@@ -209,7 +209,7 @@ def weigh(value: StepResult | Batch) -> StepResult | Batch:
     if is_a(value, Batch):
         return Batch(value.content, {})
     record = value.record
-    if is_a(record.state._result, EncodedError):
+    if is_a(record.state._raw_result, EncodedError):
         return value  # the client always learns why a child failed
     light = record.with_state(record.state.replace(result=LeftOnWorker(value.nbytes)))
     return StepResult(value.position, light, value.small)

@@ -567,7 +567,7 @@ class ClusterSession:
             return None
         record, job = value.record, entry.jobs[0]
         self.pace.note(job.chain.ident, record.seconds + sum(earlier.seconds for _, earlier in value.small))
-        is_large = is_a(record.state._result, LeftOnWorker)
+        is_large = is_a(record.state._raw_result, LeftOnWorker)
         if is_large:
             self.pace.keeps_results(job.chain.ident)
             record = held_record(record, job.chain.steps[value.position].label(job.index), source)

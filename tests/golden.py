@@ -38,7 +38,7 @@ def told(state):
     if isinstance(state, Mapped):
         return [told(child) for child in state.map_states]
     text = type(state).__name__ if state.message is None else f"{type(state).__name__}: {state.message}"
-    if state.is_successful() and state._result is not None:
+    if state.is_successful() and state._raw_result is not None:
         return f"{text} -> {json.dumps(state.result, default=lambda value: type(value).__name__)}"
     return text
 
@@ -53,8 +53,8 @@ def outcome_of(call, inputs, now):
     except signals.Signal as signal:
         state = signal.state
         about = {"signal": type(signal).__name__, "message": state.message, "state": type(state).__name__}
-        if state._result is not signal:
-            about["result"] = state._result
+        if state._raw_result is not signal:
+            about["result"] = state._raw_result
         if isinstance(state, Scheduled) and state.start_time is not None:
             about["in"] = (state.start_time - now).total_seconds()
         return about, signal

@@ -131,7 +131,7 @@ def test_large_results_of_a_batch_stay_with_their_worker_and_are_read(dask):
     state = flow.run(executor=dask, keep_results=True)
     assert state.result[out].result == 400_000
     assert [s.result for s in state.result[lengths].map_states] == [(i, 50_000) for i in range(8)]
-    assert isinstance(state.result[made].map_states[5]._result, Held)
+    assert isinstance(state.result[made].map_states[5]._raw_result, Held)
     assert state.result[made].map_states[5].result == b"\x05" * 50_000
 
 

@@ -17,7 +17,7 @@ def test_cost_is_what_was_used_since(monkeypatch):
     before = cost.begin()
     now = next(used)
     inputs = [Success(None, value) for value in ("four", bytearray(10), encode(list(range(5000)), "here"), 7, None)]
-    assert cost.spent(before, inputs) == (2.5, 600, 4 + 10 + inputs[2]._result.nbytes)
+    assert cost.spent(before, inputs) == (2.5, 600, 4 + 10 + inputs[2]._raw_result.nbytes)
 
 
 def test_work_of_this_thread_is_seen():

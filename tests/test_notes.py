@@ -79,7 +79,7 @@ def test_stored_result_is_noted_by_its_place(tmp_path, form):
     store = LocalResult(tmp_path, serializer=form)
     store.save("b", [1, 2])
     found = stored(store, Success("done", Stored(store, "b", "load[0]")))
-    assert type(found._result) is Stored
+    assert type(found._raw_result) is Stored
     assert found.result == [1, 2]
 
 

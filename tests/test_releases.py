@@ -85,7 +85,7 @@ def test_kept_results_stay_on_their_workers_and_are_read_by_the_user_s_client(da
     flow, made, _, _ = three_steps(maker)
     state = flow.run(executor=dask, keep_results={"all": True, "task": made, "list": [made]}[keep])
     children = state.result[made].map_states
-    assert all(isinstance(child._result, Held) for child in children)
+    assert all(isinstance(child._raw_result, Held) for child in children)
     values = [child.result for child in children]
     assert marks.run(values) == list(range(6))
     assert len(keys_held(dask_client, state)) == 6
@@ -149,7 +149,7 @@ def test_large_result_of_a_single_task_is_read_by_the_user_s_client(dask):
     with Flow("single") as flow:
         made = make(7)
     state = flow.run(executor=dask)
-    assert isinstance(state.result[made]._result, Held)
+    assert isinstance(state.result[made]._raw_result, Held)
     assert state.result[made].result.mark == 7
 
 

@@ -47,11 +47,11 @@ def test_large_results_go_once_they_are_combined_and_few_are_begun():
         jobs += owner.tell(job, held(labels(job)[0]))
         jobs.sort(key=lambda j: labels(j)[0].startswith("load"))
         states = [s for step in owner.progress.run_state.step_states for s in step.children or () if s is not None]
-        most = max(most, sum(getattr(s._result, "handle", None) is not None for s in states))
+        most = max(most, sum(getattr(s._raw_result, "handle", None) is not None for s in states))
     assert most <= 4 + 2 + 3 * 4
     assert not is_here(owner, "load-1", 39)
     assert not is_here(owner, "add-1", 0)
-    assert owner.state("reduce-add")._result.label == "add[13]"
+    assert owner.state("reduce-add")._raw_result.label == "add[13]"
 
 
 def test_failed_row_fails_what_reads_it():

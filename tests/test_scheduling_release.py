@@ -14,7 +14,7 @@ def held(label):
 
 
 def is_here(owner, slug, row=0):
-    return owner.progress.run_state.find(slug).children[row]._result.handle is not None
+    return owner.progress.run_state.find(slug).children[row]._raw_result.handle is not None
 
 
 def maps(**options):

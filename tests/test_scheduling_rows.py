@@ -62,7 +62,7 @@ def test_error_of_a_failed_attempt_does_not_travel_with_the_next():
     job, _ = owner.start()
     failed = Retrying("later", ValueError("large"), run_count=1)
     owner.advance(Receipt(job, [(0, Record(failed, due_in_seconds=1.0)), (1, Record(Pending()))]))
-    assert row_of(owner)[1].starts[0]._result is None
+    assert row_of(owner)[1].starts[0]._raw_result is None
 
 
 def test_state_without_a_time_waits_without_a_timer():

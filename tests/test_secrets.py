@@ -236,7 +236,7 @@ def test_expressions_with_a_secret_are_made_where_they_are_read(run):
     with prefectish.context(secrets={"TOKEN": VALUE, "LOGIN": '{"password": "hunter-two-two"}'}):
         state = run(flow)
     assert [state.result[t].result for t in (a, b, c)] == [["Authorization"], 14, 3]
-    hidden = [pickle.dumps(s._result) for t, s in state.result.items() if t not in (a, b, c)]
+    hidden = [pickle.dumps(s._raw_result) for t, s in state.result.items() if t not in (a, b, c)]
     assert len(hidden) >= 5
     assert not any(text in blob for blob in hidden for text in (b"hunter-two-two", VALUE.encode()))
 
@@ -347,7 +347,7 @@ def test_kind_of_the_users_is_retried_withheld_and_masked(run, tmp_path):
     state = run(flow)
     assert state.result[ok].result == len("value-from-the-vault")
     assert "cannot log in with ****" in repr(state.result[bad])
-    assert b"value-from-the-vault" not in pickle.dumps(state.result[secret]._result)
+    assert b"value-from-the-vault" not in pickle.dumps(state.result[secret]._raw_result)
 
 
 @task(isolation="process")

@@ -355,7 +355,7 @@ def test_deferred_result_is_fetched_when_read():
     late = Late(5)
     state = Success("ok", late)
     assert late.fetched == 0
-    assert state._result is late
+    assert state._raw_result is late
     assert state.result == 5
     assert late.fetched == 1
 
@@ -387,10 +387,10 @@ def test_a_state_has_no_dict():
 def test_replace_changes_one_thing(state, result):
     changed = state.replace(result=result)
     assert type(changed) is type(state)
-    assert changed._result == result
+    assert changed._raw_result == result
     assert changed.message == state.message
     assert changed.context == state.context
-    assert changed.replace(result=state._result) == state
+    assert changed.replace(result=state._raw_result) == state
 
 
 def test_replace_knows_the_keywords_of_the_class():

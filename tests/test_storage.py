@@ -48,7 +48,7 @@ def test_result_is_found_by_the_same_attempt_and_by_no_other(tmp_path):
     storage, ctx = storage_of(tmp_path), context_of()
     assert storage.load_previous(ctx, {}) is None
     saved = storage.save(ctx, {}, Success(None, [1, 2]))
-    assert type(saved._result) is Stored
+    assert type(saved._raw_result) is Stored
     assert storage.load_previous(ctx, {}) == Success(None, [1, 2])
     assert storage.load_previous(context_of(1), {}) is None
     assert storage.load_previous(context_of(0, Retrying(run_count=1)), {}) is None
@@ -123,7 +123,7 @@ def test_result_that_cannot_be_written_fails_its_child(tmp_path):
 @pytest.mark.parametrize(("value", "travels"), [(b"x" * SMALL, True), (b"x" * (SMALL + 1), False), ([1, "a"], True)])
 def test_small_result_travels_with_its_record(tmp_path, value, travels):
     saved = storage_of(tmp_path).save(context_of(), {}, Success(None, value))
-    copied = pickle.loads(pickle.dumps(saved._result))
+    copied = pickle.loads(pickle.dumps(saved._raw_result))
     for path in tmp_path.rglob("*"):
         if path.is_file():
             path.unlink()

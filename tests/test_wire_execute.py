@@ -88,7 +88,7 @@ def test_child_runs_and_its_record_is_complete():
 def test_result_of_the_user_is_in_an_envelope():
     jobs, payload, packer = packed(lambda: add.map([[1], [2]], unmapped([40])))
     there = run(payload, packer, call_of(jobs[0], 0, packer))
-    assert type(there.record.state._result) is Encoded
+    assert type(there.record.state._raw_result) is Encoded
     assert there.record.state.result == [1, 40]
 
 
@@ -154,8 +154,8 @@ def test_large_result_of_an_earlier_step_is_not_returned():
     second = run(payload, packer, Call(1, 0, (None,), None, None, (0,), 50), first)
     assert len(second.record.state.result) == 400
     ((_, record),) = second.small
-    assert type(record.state._result) is Discarded
-    assert record.state._result.values() == ("double-1[0]", 200)
+    assert type(record.state._raw_result) is Discarded
+    assert record.state._raw_result.values() == ("double-1[0]", 200)
 
 
 def test_state_of_a_step_that_has_run_comes_with_the_call():
@@ -220,8 +220,8 @@ def test_large_results_of_a_batch_are_beside_its_records():
     jobs, payload, packer = packed(lambda: double.map(["x" * 100, "y"]))
     batch = run_batch(payload, packer, batch_of(jobs, packer, keep=50))
     large, small = (records[0][1].state for records in open_batch(batch))
-    assert large._result.nbytes == 200
-    assert type(large._result) is LeftOnWorker
+    assert large._raw_result.nbytes == 200
+    assert type(large._raw_result) is LeftOnWorker
     assert small.result == "yy"
     assert take_from_batch(batch, 0, 0).record.state.result == 200 * "x"
 

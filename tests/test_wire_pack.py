@@ -125,7 +125,7 @@ def test_simple_item_is_sent_as_it_is(item):
 def test_item_of_the_user_is_sent_in_an_envelope():
     state = Packer().item([1, 2], "load-1[0]")
     assert type(state) is Success
-    assert type(state._result) is Encoded
+    assert type(state._raw_result) is Encoded
     assert state.result == [1, 2]
 
 
@@ -133,7 +133,7 @@ def test_large_items_are_numbered_in_the_order_in_which_they_are_sent():
     packer = Packer()
     packer.held.append("of the chain")
     states = [packer.item(item, "load-1[0]") for item in (LARGE, [LARGE])]
-    assert [state._result.number for state in states] == [1, 2]
+    assert [state._raw_result.number for state in states] == [1, 2]
     assert packer.held[1] is LARGE
     assert packer.held[2].get() == [LARGE]
 
@@ -142,7 +142,7 @@ def test_result_on_a_worker_is_sent_as_a_reference():
     packer = Packer()
     held = Held("load-1", 10, "handle", None)
     state = packer.item(Success("done", held), "use-1[0]")
-    assert (state.message, type(state._result), packer.held) == ("done", ResultRef, [held])
+    assert (state.message, type(state._raw_result), packer.held) == ("done", ResultRef, [held])
 
 
 def test_pick_keeps_its_path_and_mapped_states_their_places():
@@ -151,7 +151,7 @@ def test_pick_keeps_its_path_and_mapped_states_their_places():
     pick = packer.item(Pick(Success(None, [1, 2]), (1,)), "use-1[1]")
     assert (type(pick), pick.path, pick.state.result) == (Pick, (1,), [1, 2])
     mapped = packer.item(Mapped(None, map_states=[Success(None, 1), Success(None, held)]), "use-1")
-    assert [type(child._result) for child in mapped.map_states] == [int, ResultRef]
+    assert [type(child._raw_result) for child in mapped.map_states] == [int, ResultRef]
 
 
 def test_item_that_cannot_be_pickled_raises_and_its_record_says_why():

@@ -306,7 +306,7 @@ def keep(
         context[CACHED_CODE] = miss.code
     return Cached(
         state.message,
-        state._result,
+        state._raw_result,
         hashed_inputs=hashed,
         cached_inputs=values,
         cached_parameters=dict(facts.get("parameters") or {}),
@@ -348,7 +348,7 @@ def entry_of(state: State) -> Cached | None:
     expires = entry["expires"]
     return Cached(
         CACHE_HIT_MESSAGE,
-        state._result,
+        state._raw_result,
         hashed_inputs=Parts(entry["parts"]),
         cached_result_expiration=None if expires is None else datetime.fromisoformat(expires),
         context={name: value for name, value in state.context.items() if name in _OF_ENTRIES},

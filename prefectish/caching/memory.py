@@ -112,18 +112,18 @@ def _entry_token(state: Cached) -> Any:
 
 def _is_here(state: Cached) -> bool:
     """Whether the result can be read: a large one may have been left on a worker, and released there."""
-    result = state._result
+    result = state._raw_result
     return not is_a(result, Deferred) or result.is_here
 
 
 def is_away(state: Cached) -> bool:
     """Whether the result of a state has to be looked up where it is kept to know that it is still there."""
-    return isinstance(state._result, Deferred) and state._result.is_away
+    return isinstance(state._raw_result, Deferred) and state._raw_result.is_away
 
 
 def is_kept(state: Cached) -> bool:
     """Whether the result of a state is still there; looks where it is kept."""
-    return not isinstance(state._result, Deferred) or state._result.is_kept
+    return not isinstance(state._raw_result, Deferred) or state._raw_result.is_kept
 
 
 def made_by_code(state: Cached, code: str | None) -> bool:

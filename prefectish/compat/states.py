@@ -43,7 +43,7 @@ def load_result(self: State, result: Any = None) -> State:
         return self.replace(
             map_states=[None if child is None else load_result(child, result) for child in self.map_states]
         )
-    return self.replace(result=_read(self._result, result))
+    return self.replace(result=_read(self._raw_result, result))
 
 
 def load_cached_results(self: State, results: dict[str, Any] | None = None) -> State:

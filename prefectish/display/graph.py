@@ -34,7 +34,7 @@ def of_flow(flow: Any) -> str:
 
 def of_drawing(flow: Any, state: State | None) -> str:
     """Return what a notebook shows of ``flow.visualize(state)``; empty if there is nothing to draw, or too much."""
-    is_run = state is not None and is_by_task(state._result)
+    is_run = state is not None and is_by_task(state._raw_result)
     picture = of_run(views.of_run(state)) if is_run and state is not None else of_flow(flow)
     return rendered("drawing.html", picture=markup(picture)) if picture else ""
 

@@ -53,7 +53,7 @@ def of_state(state: State) -> str:
     """Return a state: of a flow run, of a map, or of a single task."""
     if isinstance(state, Mapped):
         return of_view(views.of_map(state))
-    if is_by_task(state._result):
+    if is_by_task(state._raw_result):
         view, run = views.of_run(state), recorded.run_of(state)
         return of_view(view if run is None else recorded.with_record(view, run, _measures(run)))
     run = recorded.run_of(state)

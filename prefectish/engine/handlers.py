@@ -58,7 +58,7 @@ def notify_map_ended(task: Any, state: State) -> None:
 
 def _error_of(state: State) -> BaseException | None:
     """Return the error that a state was made of, which a handler must not hide by failing."""
-    return state._result if is_a(state._result, BaseException) else None
+    return state._raw_result if is_a(state._raw_result, BaseException) else None
 
 
 def _after_error(error: BaseException, earlier: BaseException | None) -> State:

@@ -33,7 +33,7 @@ class Signal(BaseException):
 
     def __reduce__(self) -> tuple[Any, ...]:
         hung = {name: value for name, value in self.__dict__.items() if name != "state"}
-        own = self.state._result is self
+        own = self.state._raw_result is self
         state = self.state.replace(result=None) if own else self.state
         return _restored, (type(self), self.args, state, own), hung or None
 

@@ -88,14 +88,14 @@ class State(Readable):
         The inputs of the task by name, for a later run that starts from this state.
     """
 
-    __slots__ = ("_cached_inputs", "_context", "_result", "message")
+    __slots__ = ("_cached_inputs", "_context", "_raw_result", "message")
 
     color: ClassVar[str] = "#59646f"
-    _slots: ClassVar[tuple[str, ...]] = ("message", "_result", "_context", "_cached_inputs")
+    _slots: ClassVar[tuple[str, ...]] = ("message", "_raw_result", "_context", "_cached_inputs")
     _public: ClassVar[tuple[str, ...]] = ("cached_inputs",)
 
     message: Any
-    _result: Any
+    _raw_result: Any
     _context: dict[str, Any] | None
     _cached_inputs: dict[str, Any] | None
 
@@ -123,7 +123,7 @@ class State(Readable):
     @property
     def result(self) -> Any:
         """Return the result; a deferred one is fetched."""
-        result = self._result
+        result = self._raw_result
         return result.get() if issubclass(type(result), Deferred) else result
 
     @property
@@ -160,7 +160,8 @@ class State(Readable):
         TypeError
             If the class has no such keyword.
         """
-        return type(self)(**{**{name.removeprefix("_"): getattr(self, name) for name in self._slots}, **changes})
+        own = {name.removeprefix("_raw").removeprefix("_"): getattr(self, name) for name in self._slots}
+        return type(self)(**{**own, **changes})
 
     def is_pending(self) -> bool:
         """Tell whether it has not started."""
@@ -518,7 +519,7 @@ class Mapped(Success, public=("map_states", "n_map_states")):
     @property
     def result(self) -> Any:
         """Return the results of the children in map order; None for a child of which nothing is known."""
-        if self._result is not None:
+        if self._raw_result is not None:
             return super().result
         results = [None if child is None else child.result for child in self.map_states]
         return results + [None] * (self.n_map_states - len(results))
@@ -544,7 +545,7 @@ class Failed(Finished):
     @property
     def traceback(self) -> str | None:
         """Return the text of the traceback, causes included, or None if there never was one."""
-        text = self._traceback or traceback_of(self._result)
+        text = self._traceback or traceback_of(self._raw_result)
         return None if text is None else name_cells(text)
 
     def _packed(self) -> dict[str, Any]:
@@ -633,6 +634,8 @@ _Parcel = PickledException  # the former name, in stored states
 def _restored(cls: type[State], packed: dict[str, Any]) -> State:
     state = cls.__new__(cls)
     traceback = packed.get("_traceback")
+    if "_result" in packed:  # the former name, in stored states
+        packed["_raw_result"] = packed.pop("_result")
     for name in cls._slots:
         value = packed.get(name)
         _set(state, name, value.opened(traceback) if type(value) is PickledException else value)

@@ -489,7 +489,7 @@ class Readable:
         """
         if _is_map(self):
             return TaskCounts.of_states((self,))
-        states: Any = getattr(self, "_result", None)
+        states: Any = getattr(self, "_raw_result", None)
         if not is_by_task(states):
             return None
         given = getattr(states, "given", ())

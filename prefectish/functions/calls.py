@@ -396,7 +396,7 @@ def _read_by(map_call: MapCall, by_item: bool = True) -> list[Settled]:
 
 def _again(state: State) -> State:
     """Return a state whose large result is released apart from that of the state it came from."""
-    again = state._result.held_again() if is_a(state._result, Held) else None
+    again = state._raw_result.held_again() if is_a(state._raw_result, Held) else None
     return state if again is None else state.replace(result=again)
 
 

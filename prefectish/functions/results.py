@@ -32,14 +32,14 @@ def value_of(state: State, label: str, sources: Sequence[Settled] = ()) -> Any:
 
 def owned(state: State, copies: MutableSet[Held]) -> State:
     """Return a state for the user, who may read its result when the run has let go of it; `copies` are noted."""
-    result = state._result
+    result = state._raw_result
     if is_a(result, Held):
         again = result.held_again()
         if again is None:
             return state
         copies.add(again)
         return state.replace(result=again)
-    if isinstance(state, Mapped) and any(c is not None and is_a(c._result, Held) for c in state.map_states or ()):
+    if isinstance(state, Mapped) and any(c is not None and is_a(c._raw_result, Held) for c in state.map_states or ()):
         children = [c if c is None else owned(c, copies) for c in state.map_states or ()]
         return state.replace(map_states=children)
     return state

@@ -24,7 +24,7 @@ def inputs_digest(plan: Plan, step: Step) -> str | None:
         elif i.mapped:
             wiring.append((str(i.key), "", True, i.flattened))
         else:
-            values[str(i.key or i.source_slug)] = literal._result
+            values[str(i.key or i.source_slug)] = literal._raw_result
     try:
         return stable_hash([{**values, **step.constants}, sorted(wiring)])
     except Unhashable:

@@ -289,7 +289,7 @@ def recorded(step: Step, child: ChildRow, had_left: bool = False) -> PreviousRes
     def is_readable() -> bool:
         return store is None or (location is not None and _is_sound(store, location, _maker(child)))
 
-    gone = is_a(state._result, Gone)
+    gone = is_a(state._raw_result, Gone)
     place = None if had_left else row.row
     attempt = (child.attempts, child.duration, child.worker)
     return PreviousResult(state, (lambda: False) if gone else is_readable, place, row.made, *attempt)

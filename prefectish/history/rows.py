@@ -107,7 +107,7 @@ class EventRows:
             None if e.worker is None else self._text(connection, e.worker),
             self._key(e),
             self._message(connection, state),
-            self._error(connection, state)[1] if is_a(state._result, (BaseException, EncodedError)) else None,
+            self._error(connection, state)[1] if is_a(state._raw_result, (BaseException, EncodedError)) else None,
             None if due is None else due.timestamp(),
             _pause_context(state) if isinstance(state, Paused) else None,
         )
@@ -164,7 +164,7 @@ def _cost(e: AttemptEvent) -> tuple[float | None, int | None, int | None, int | 
     """Return time of the processor, growth of the peak memory, and bytes of result and inputs, as far as known."""
     cost = e.cost
     cpu, memory, taken = (None, None, None) if cost is None else (round(cost[0], 6), cost[1] or None, cost[2] or None)
-    result = e.state._result
+    result = e.state._raw_result
     size = len(result) if type(result) is str or type(result) is bytes else None
     return cpu, memory, result.nbytes if is_a(result, (Encoded, Held)) else size, taken
 
@@ -177,7 +177,7 @@ def _name(state: State) -> str | None:
 
 def _location(state: State) -> str | None:
     """Return the location of a result; `NO_RESULT` if it is None, None if it was not stored."""
-    result = state._result
+    result = state._raw_result
     if result is None:
         return NO_RESULT if state.is_successful() else None
     return result.location if is_a(result, Stored) else None

@@ -54,9 +54,9 @@ def _succeeded(upstream_states: Mapping[Any, State]) -> bool:
     """Whether what is flattened succeeded; raise a failure, or a skip, with what it left, which others may read."""
     for state in upstream_states.values():
         if state.is_skipped():
-            raise SKIP(str(state.message), result=state._result)
+            raise SKIP(str(state.message), result=state._raw_result)
         if state.is_failed():
-            raise TRIGGERFAIL(str(state.message), result=state._result)
+            raise TRIGGERFAIL(str(state.message), result=state._raw_result)
     return all_successful(upstream_states)
 
 

@@ -68,7 +68,7 @@ def assert_states(state: State, expected: Mapping[Any, Any]) -> None:
       load-1[1]: expected Success, got Failed("Error during execution of task: ZeroDivisionError(...)")
       report-1: expected Success, got TriggerFailed('Trigger was "all_successful" but some ...')
     """
-    if not isinstance(state, State) or not issubclass(type(state._result), Mapping):
+    if not isinstance(state, State) or not issubclass(type(state._raw_result), Mapping):
         raise ValueError(f"state must be the state of a flow as returned by flow.run(...), got {state!r}")
     lines = [
         line
@@ -82,7 +82,7 @@ def assert_states(state: State, expected: Mapping[Any, Any]) -> None:
 
 def _named(flow_state: State, key: Any) -> list[tuple[str, State]]:
     """Return label and state of the tasks with a key."""
-    states: Mapping[Task, State] = flow_state._result
+    states: Mapping[Task, State] = flow_state._raw_result
     slugs: Mapping[Task, str] = getattr(states, "slugs", {})
     if key is None:
         return [("the flow", flow_state)]
@@ -186,7 +186,7 @@ def _shown(state: State | None, result: bool = False) -> str:
         return f"Mapped({_counted(found)})"
     name = type(state).__name__
     if result or state.is_successful():
-        outcome = capture(repr, state._result)
+        outcome = capture(repr, state._raw_result)
         text = f"result={text_of(outcome.exception) if isinstance(outcome, Error) else outcome.value}"
     else:
         text = repr(str(state.message))

@@ -205,7 +205,7 @@ def _traceback(state: State) -> str | None:
     """Return the traceback of a failure, also of one that is retried."""
     text: str | None = getattr(state, "traceback", None)
     if text is None:
-        error = state._result
+        error = state._raw_result
         text = error.traceback_text if isinstance(error, EncodedError) else traceback_of(error)
     return mask(text).rstrip() if text else None
 
@@ -225,7 +225,7 @@ def _record(failure: FailureEvent, level: int, text: str, traceback: str | None,
     """Return a record for the handlers, with the place in the user's code where the failure was raised."""
     step, run_name = failure.step, None if is_of_all else _run_name(failure.state)
     index = failure.row if step.mapped and failure.row >= 0 and not is_of_all else None
-    error = failure.state._result
+    error = failure.state._raw_result
     raised = isinstance(error, BaseException) and error.__traceback__ is not None and bool(traceback)
     frames = list(_FRAME.finditer(traceback or ""))
     file, line = (frames[-1]["file"], int(frames[-1]["line"])) if frames else ("", 0)

@@ -245,7 +245,7 @@ def encode_state(state: State, label: str, verify: bool = False) -> State:
     refused, state = _encode_beside(state, label)
     if refused is not None:
         return refused
-    result = state._result
+    result = state._raw_result
     if type(result) in SIMPLE or is_a(result, RemoteError):
         return state
     if is_a(result, Deferred):

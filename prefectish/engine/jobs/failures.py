@@ -72,7 +72,7 @@ def _buffer_size(value: Any) -> int:
 
 def of_bounded_size(state: State) -> State:
     """Return the state of an attempt that failed with an exception that is not too large: else with its text."""
-    error = state._result
+    error = state._raw_result
     if not is_a(error, BaseException) or is_a(error, RemoteError) or weight(error) <= MAX_ERROR_BYTES:
         return state
     return state.replace(result=remote_error(error))
@@ -89,7 +89,7 @@ class KeptFailures:
 
     def take(self, state: State) -> tuple[State, State]:
         """Return what is kept of a failure, and what the history records of it."""
-        result = state._result
+        result = state._raw_result
         if is_a(result, EncodedError):
             kind, text, place = result.stand_in.type_name, result.stand_in.message, None
         elif is_a(result, RemoteError):

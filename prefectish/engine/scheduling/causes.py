@@ -54,7 +54,7 @@ def normalised(message: str) -> str:
 
 def described(state: State) -> tuple[str, str]:
     """Return the name of the exception's type and its text, without loading an exception that travelled as bytes."""
-    result = state._result
+    result = state._raw_result
     if is_a(result, EncodedError):
         result = result.stand_in
     if is_a(result, RemoteError):

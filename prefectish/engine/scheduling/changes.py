@@ -92,7 +92,7 @@ class Changes(MapChanges):
             step_state.measurement = width
         if self.run_state.watched:
             self._end_watch(step_state, row, state, width)
-        if issubclass(type(state._result), Held):
+        if issubclass(type(state._raw_result), Held):
             self.result_release.note(step_state, row)
         if step_state.reads:
             self.result_release.consumed(step_state, row)
@@ -116,7 +116,7 @@ class Changes(MapChanges):
         place = step_state.step.number, row
         if place in self.run_state.watched:
             self.run_state.watched.remove(place)
-            result = state._result
+            result = state._raw_result
             held = result.held_again() if is_a(result, Held) else None  # the row's own may be released at once
             self.run_state.watched_ended.append((place, state, width, held))
 

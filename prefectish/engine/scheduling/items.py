@@ -91,7 +91,7 @@ class FlattenedList:
         """Return the item of a row."""
         assert self._map_state.paths is not None
         path = self._map_state.paths[row]
-        value = self._state._result
+        value = self._state._raw_result
         if type(value) not in LISTS:
             return Pick(self._state, path)
         item = value[path[0]]
@@ -119,7 +119,7 @@ class FlattenedChildren:
         assert child is not None
         if len(path) == 1:
             return child
-        value = child._result
+        value = child._raw_result
         is_here = type(value) in LISTS and path[1] >= 0
         return as_success_if_ambiguous(value[path[1]]) if is_here else Pick(child, path[1:])
 
@@ -202,7 +202,7 @@ class YieldedItems:
 def items_of(source: StepState, width: int) -> ItemReader:
     """Return the reader of the items of a finished step that is not mapped, for so many rows."""
     state = source.state
-    value = state._result
+    value = state._raw_result
     if value is None:  # a list that is gone, of children that the caller gave
         return SameItem(None)
     if type(value) in LISTS:

@@ -97,7 +97,7 @@ class MapParents:
             constant = self.run_state.step_states[read.input.source].step.task
             if isinstance(constant, Constant):
                 constant.is_read = True
-            self.changes.open_domain(map_state, None, items=read.state._result)
+            self.changes.open_domain(map_state, None, items=read.state._raw_result)
         else:
             self.changes.open_domain(map_state, width)
 
@@ -131,7 +131,7 @@ class MapParents:
             return self._unsuccessful(i, step_state, map_state)
         if isinstance(state, Mapped):
             return KnownSource(i, state, state.n_map_states, "list")
-        if state._result is None and isinstance(given, Mapped) and given.n_map_states:
+        if state._raw_result is None and isinstance(given, Mapped) and given.n_map_states:
             return KnownSource(i, state, given.n_map_states, "list")
         if is_iterator(step_state):
             return KnownSource(i, state, None, "iterator")
@@ -188,7 +188,7 @@ def rows_in_order(source: StepState) -> Sequence[int]:
 def is_iterator(step_state: StepState) -> bool:
     """Whether the items of a step are pulled from an iterator of the caller; one that a task returned is no list."""
     step = step_state.step
-    return step.literal is not None and not step.stands_in and mapping.is_iterator(step_state.state._result)
+    return step.literal is not None and not step.stands_in and mapping.is_iterator(step_state.state._raw_result)
 
 
 def _is_iterator(source: KnownSource) -> bool:

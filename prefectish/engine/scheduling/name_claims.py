@@ -66,7 +66,7 @@ class NameClaims:
         for step in chain.spec.steps:
             if isinstance(step.storage, ResultStorage) and step.storage.names_result:
                 for identity, found in resume_rules.kept_results(step.slug):
-                    if isinstance(result := found.state._result, Stored):
+                    if isinstance(result := found.state._raw_result, Stored):
                         row = -1 if found.row is None or chain.map_state is None else found.row
                         holder = Holder(step.number, row, f"the former {step.slug}")
                         step.storage.names.reserve(step.storage.store, result.location, identity, holder)
@@ -109,8 +109,8 @@ class NameClaims:
             state = _state_of(items[k]) if kind == ITEM else chain.shared[k]
             if not state.is_successful() or state.is_skipped() or (needed is None and _is_away(state)):
                 return None
-            if kind == SHARED and is_a(state._result, Held):
-                state._result.peek()
+            if kind == SHARED and is_a(state._raw_result, Held):
+                state._raw_result.peek()
             upstream.append(state)
             if i.key is not None and (needed is None or i.key in needed):
                 inputs[i.key] = state.result
@@ -137,7 +137,7 @@ def _state_of(item: Any) -> State:
         return item
     if not is_a(item, Pick):
         return Success(None, item)
-    result = item.state._result
+    result = item.state._raw_result
     if is_a(result, Held):
         result.peek()
     return Success(None, item.read())
@@ -145,4 +145,4 @@ def _state_of(item: Any) -> State:
 
 def _is_away(state: State) -> bool:
     """Whether a result is on a worker, and too large to be fetched only because a function may look at it."""
-    return is_a(state._result, Held) and not state._result.is_here
+    return is_a(state._raw_result, Held) and not state._raw_result.is_here

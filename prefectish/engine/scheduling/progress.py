@@ -271,7 +271,7 @@ class Progress:
     def held(self) -> list[Held]:
         """Return the results that are still held where they were made."""
         states = (state for step_state in self.run_state.step_states for state in step_state.children or ())
-        tables = (state._result for state in states if state is not None)
+        tables = (state._raw_result for state in states if state is not None)
         found = itertools.chain(tables, list(self.changes.result_release.copies))
         return [result for result in found if issubclass(type(result), Held) and result.handle is not None]
 

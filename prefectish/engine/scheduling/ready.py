@@ -107,7 +107,7 @@ class ReadySteps:
     def _take_outcome(self, step_state: StepState) -> None:
         """End the step that stands for what a reduction gave: no attempt is made, and no value moves."""
         outcome = self.run_state.step_states[step_state.step.inputs[0].source].outcome
-        result = outcome._result
+        result = outcome._raw_result
         own = result.held_again() if is_a(result, Held) else None
         self.changes.open_step(step_state)
         self.changes.end_row(step_state, 0, NOT_RUN, outcome if own is None else outcome.replace(result=own), True)

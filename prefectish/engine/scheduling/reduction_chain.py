@@ -73,7 +73,7 @@ class ReductionChain(StepChain):
 
     def _look_at(self, state: State) -> None:
         if not self.holds and state.is_successful():
-            self.holds = issubclass(type(state._result), Held)
+            self.holds = issubclass(type(state._raw_result), Held)
 
     def _is_ready(self, row: int) -> bool:
         children = self.step_states[0].children

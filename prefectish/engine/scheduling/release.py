@@ -113,10 +113,10 @@ class ResultRelease:
             return
         # A value that was known before its step was added has no rows.
         state = source.state if children is None else children[row]
-        if state is None or not is_a(state._result, Held) or state._result.handle is None:
+        if state is None or not is_a(state._raw_result, Held) or state._raw_result.handle is None:
             return
         if all(self._done(source, reader, row) for reader in self._readers(source)):
-            state._result.release()
+            state._raw_result.release()
 
     def _done(self, source: StepState, consumer: StepState, row: int) -> bool:
         if consumer.final:

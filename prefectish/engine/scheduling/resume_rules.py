@@ -338,7 +338,7 @@ def _item_key(chain: StepChain, items: tuple[Any, ...]) -> str | None:
     if not spec.computes_key:
         return None
     for item in items:
-        result = getattr(getattr(item, "state", None), "_result", None)
+        result = getattr(getattr(item, "state", None), "_raw_result", None)
         if is_a(result, Held):
             result.peek()
     return key_in_time(spec, gather(chain.spec, 0, items, {}), chain.spec.run)
@@ -379,4 +379,4 @@ def _is_here(item: Any) -> bool:
     state = item.state if is_a(item, Pick) else item
     if not isinstance(state, State):
         return True
-    return state.is_successful() and not is_a(state._result, (Held, Deferred))
+    return state.is_successful() and not is_a(state._raw_result, (Held, Deferred))

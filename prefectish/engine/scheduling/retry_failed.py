@@ -206,7 +206,7 @@ class FailedRetrier:
         again: State = Retrying("Retried on request.", start_time=now.wall, run_count=attempts)
         again = self._notify(step_state, failed, again)
         if self.run_state.events is not None:
-            recorded = again.replace(result=failed._result)
+            recorded = again.replace(result=failed._raw_result)
             self.run_state.events.append(
                 AttemptEvent(step_state.step.number, row, attempts, recorded, 0.0, now.wall, None, None)
             )
@@ -253,7 +253,7 @@ def _children(step_state: StepState) -> list[State | None]:
 
 def is_here(state: State) -> bool:
     """Whether the result of a state can still be read."""
-    result = state._result
+    result = state._raw_result
     if is_a(result, Held):
         return result.handle is not None or result._value is not None
     return not is_a(result, Discarded)

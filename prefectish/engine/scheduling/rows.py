@@ -127,7 +127,7 @@ class Rows:
         if chain.admission_mode and due_in_seconds is not None:
             self.cancel_retry(chain, map_row, position, state)
             return
-        if isinstance(state, Retrying) and is_a(state._result, (BaseException, EncodedError)):
+        if isinstance(state, Retrying) and is_a(state._raw_result, (BaseException, EncodedError)):
             state = state.replace(result=None)  # the error is recorded, and need not travel with the next attempt
         before = map_row.starts.get(position, NOT_RUN)
         known = {name: value for name, value in (before._context or {}).items() if name in _OF_ALL_ATTEMPTS}

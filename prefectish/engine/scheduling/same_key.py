@@ -156,7 +156,7 @@ def meets_same_keys(chain: StepChain) -> bool:
 
 def _shared(state: Cached) -> Cached | None:
     """Return a state for another row: a result on a worker is held once more; None if it was released."""
-    result = state._result
+    result = state._raw_result
     if not is_a(result, Held):
         return state
     again = result.held_again()

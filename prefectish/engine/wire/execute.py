@@ -94,7 +94,7 @@ def _encoded(record: Record, chain: ChainSpec, position: int, index: int, verify
         return record
     spec = chain.steps[position]
     label = spec.label(index)
-    if spec.limit is None or type(record.state._result) in SIMPLE:
+    if spec.limit is None or type(record.state._raw_result) in SIMPLE:
         state = encode_state(record.state, label, verify)
     else:
         ctx = AttemptContext(chain.run, spec, index, _NO_START)
@@ -107,7 +107,7 @@ def _encoded(record: Record, chain: ChainSpec, position: int, index: int, verify
 
 def _is_sent_as_it_is(state: State) -> bool:
     """Whether there is nothing to pickle in a state: a plain success with a number, a text or None, as most are."""
-    if type(state) is not Success or type(state._result) not in SIMPLE or state.message is not SUCCEEDED:
+    if type(state) is not Success or type(state._raw_result) not in SIMPLE or state.message is not SUCCEEDED:
         return False
     return state._context is None and state._cached_inputs is None
 
@@ -125,7 +125,7 @@ def _step_with_values(spec: StepSpec, values: Sequence[StepResult]) -> StepSpec:
         return spec
     constants = dict(spec.constants)
     for name in references:
-        constants[name] = values[constants[name].number].record.state._result
+        constants[name] = values[constants[name].number].record.state._raw_result
     return spec.replace(constants=constants)
 
 
@@ -142,8 +142,8 @@ def _earlier_records(
 
 
 def _light(record: Record, position: int, call: Call, chain: ChainSpec | None) -> Record:
-    nbytes = weight(record.state._result)
-    if nbytes <= call.keep or is_a(record.state._result, EncodedError):
+    nbytes = weight(record.state._raw_result)
+    if nbytes <= call.keep or is_a(record.state._raw_result, EncodedError):
         return record
     label = "an earlier step" if chain is None else chain.steps[position].label(call.index)
     return record.with_state(record.state.replace(result=Discarded(label, nbytes)))
@@ -162,8 +162,8 @@ def substitute(item: Any, values: Sequence[StepResult]) -> Any:
         return Pick(substitute(item.state, values), item.path)
     if not is_a(item, State):
         return item
-    if is_a(item._result, ResultRef):
-        return item.replace(result=values[item._result.number].record.state._result)
+    if is_a(item._raw_result, ResultRef):
+        return item.replace(result=values[item._raw_result.number].record.state._raw_result)
     if type(item) is Mapped and item.map_states:
         return item.replace(map_states=[substitute(child, values) for child in item.map_states], result=None)
     return item
@@ -261,7 +261,7 @@ def _run_branch(
 
     def pack(position: int, record: Record) -> Record:
         record = _encoded(record, chain, position, index, verify)
-        result = record.state._result
+        result = record.state._raw_result
         if weight(result) > keep and not is_a(result, EncodedError):
             large[number, position] = result
             record = record.with_state(record.state.replace(result=LeftOnWorker(weight(result))))
@@ -271,7 +271,7 @@ def _run_branch(
     records = run_steps(chain, positions, index, items, dict(given), starts, *call_options)
     record = records[0][1]
     if len(records) == 1 and is_plain(record):
-        return record.state._result, record.seconds, record.item_key, record.cost
+        return record.state._raw_result, record.seconds, record.item_key, record.cost
     return records
 
 

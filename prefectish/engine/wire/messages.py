@@ -73,7 +73,7 @@ class StepResult(Struct):
     @property
     def nbytes(self) -> int:
         """Size of what it holds, in bytes."""
-        return weight(self.record.state._result) + RECORD_BYTES * (1 + len(self.small))
+        return weight(self.record.state._raw_result) + RECORD_BYTES * (1 + len(self.small))
 
     def __sizeof__(self) -> int:
         return self.nbytes
@@ -83,7 +83,7 @@ class StepResult(Struct):
         state = record.state
         if is_plain(record) and not self.small:
             return _plain_result, (
-                self.position, state._result, record.seconds, record.worker, record.item_key, record.cost
+                self.position, state._raw_result, record.seconds, record.worker, record.item_key, record.cost
             )  # fmt: skip
         return super().__reduce__()
 

@@ -75,7 +75,7 @@ class Packer:
 
     def state(self, state: State, label: str) -> State:
         """Return a state with its result in an envelope, or with a reference if it is on a worker."""
-        result = state._result
+        result = state._raw_result
         if is_a(result, Held):
             self.held.append(result)
             return state.replace(result=ResultRef(len(self.held) - 1))
@@ -83,8 +83,8 @@ class Packer:
             children = [self.state(c, label) if c is not None else None for c in state.map_states]
             return Mapped(state.message, map_states=children, n_map_states=state.n_map_states)
         packed = state if type(result) in SIMPLE or is_a(result, Deferred) else encode_state(state, label)
-        large = self._large(packed._result)
-        return packed if large is packed._result else packed.replace(result=large)
+        large = self._large(packed._raw_result)
+        return packed if large is packed._raw_result else packed.replace(result=large)
 
     def item(self, item: Any, label: str) -> Any:
         """Return one input of a branch in the form in which it is sent; raise whatever pickling it raises."""
@@ -157,7 +157,7 @@ def _shared(packer: Packer, chain: ChainSpec, k: int) -> State:
         (spec, i) for spec in chain.steps for i, w in zip(spec.inputs, spec.wiring, strict=True) if w == (SHARED, k)
     )
     if state.is_failed() or not packed.is_failed():
-        _warn_if_heavy(packer, packed._result, i.key or i.source_slug, spec.slug)
+        _warn_if_heavy(packer, packed._raw_result, i.key or i.source_slug, spec.slug)
         return packed
     # It cannot be pickled. Its task succeeded all the same; the children that read it fail.
     return state.replace(result=Unpicklable(i.key or i.source_slug, spec.slug, packed.result))

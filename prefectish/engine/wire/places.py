@@ -89,7 +89,7 @@ def is_elsewhere(item: Any) -> bool:
         return False
     if type(state) is Mapped:
         return any(child is not None and is_elsewhere(child) for child in state.map_states or ())
-    return is_a(state._result, Held) and not state._result.is_here
+    return is_a(state._raw_result, Held) and not state._raw_result.is_here
 
 
 def place(spec: StepSpec, index: int, item: Any, run_count: int, run: Any) -> Placement | Record:

@@ -88,7 +88,7 @@ def run_step(
         unbind(token)
     if masking.pattern is not None:
         state = redacted_state(state)
-    if type(state) is not Success and is_a(state._result, BaseException):
+    if type(state) is not Success and is_a(state._raw_result, BaseException):
         state = of_bounded_size(state)
     if spec.named_by_key and ctx.item_key is not None:
         state = state.replace(context={**state.context, ITEM_KEY: ctx.item_key})
@@ -153,7 +153,7 @@ def _attempt(spec: StepSpec, ctx: AttemptContext, upstream: Sequence[State], sta
 
 def _decide(spec: StepSpec, ctx: AttemptContext, upstream: Sequence[State]) -> Finish | CallBody | NotReady:
     """Decide as `before` does, in the time of the attempt if that calls code of the user: a trigger, unpickling."""
-    if spec.plain and not spec.late and not any(is_a(state._result, Deferred) for state in upstream):
+    if spec.plain and not spec.late and not any(is_a(state._raw_result, Deferred) for state in upstream):
         return before(spec, upstream)
     return bounded(ctx, "its trigger, or reading its inputs,", before, spec, upstream)
 
@@ -330,12 +330,12 @@ def _width(ctx: AttemptContext, state: State) -> Any:
     spec = ctx.spec
     if spec.mapped:
         return _elements(ctx, state) if spec.measure >= Measure.ELEMENTS else None
-    if spec.measure is Measure.QUIETLY and type(state._result) in SIMPLE:
+    if spec.measure is Measure.QUIETLY and type(state._raw_result) in SIMPLE:
         return None  # it travels to the client, which measures it if a map needs that
     outcome = capture(measure, state.result, 1 if spec.measure is Measure.QUIETLY else spec.measure)
     if isinstance(outcome, Value):
         return outcome.value
-    return (UNMAPPABLE, type(state._result).__name__, f"a list: reading it raised {describe(outcome.exception)}")
+    return (UNMAPPABLE, type(state._raw_result).__name__, f"a list: reading it raised {describe(outcome.exception)}")
 
 
 def _elements(ctx: AttemptContext, state: State) -> int:

@@ -139,7 +139,7 @@ class CacheSpec:
             if not duration_only(state, {}, {}):  # the clock there may say something else
                 continue
             packed = encode_state(state, f"a cached result of {self.task.name}")
-            left -= weight(packed._result) + _STATE_BYTES
+            left -= weight(packed._raw_result) + _STATE_BYTES
             if left < 0:
                 break
             if isinstance(packed, Cached):

@@ -40,7 +40,7 @@ def spent(before: tuple[float, int], upstream: Iterable[State] = ()) -> Cost:
 
 def _size(state: State) -> int:
     """Return the size of an input in bytes, as far as it says it: texts, arrays, and what came from elsewhere."""
-    value = state._result
+    value = state._raw_result
     if is_a(value, (Encoded, str)):
         return weight(value)
     try:

@@ -211,7 +211,7 @@ def _read(spec: StepSpec, upstream: Sequence[State]) -> Finish | CallBody:
     for i, state in zip(spec.inputs, upstream, strict=True):
         if i.key is None:
             continue
-        value = state._result
+        value = state._raw_result
         if type(value) is LazySecret and spec.derives and not i.mapped:
             inputs[i.key], secret = value, True
             continue
@@ -308,7 +308,7 @@ def _signalled(spec: StepSpec, state: State, run_count: int) -> State:
     limit = spec.task.max_retries
     if limit and run_count > limit:
         text = f"RETRY signal, but max_retries={limit} is used up"
-        return Failed(text, state._result)
+        return Failed(text, state._raw_result)
     return state.replace(run_count=run_count)
 
 
@@ -353,7 +353,7 @@ def retry(
     if isinstance(state, Crashed):  # `max_retries` counts attempts that ended in the user's code
         return None
     task = spec.task
-    error = state._result if is_a(state._result, BaseException) else None
+    error = state._raw_result if is_a(state._raw_result, BaseException) else None
     if not retries.should_retry(run_count, task.max_retries, task.retry_on, error):
         return None
     if task.retry_condition_fn is not None:
@@ -376,4 +376,4 @@ def retry(
         text = f"retry delay of {spec.slug} could not be computed: {describe(delay.exception)}"
         return Failed(f"{text}{after_earlier(delay.exception, error)}", delay.exception)
     text = f"Retrying Task (after attempt {run_count} of {task.max_retries + 1})"
-    return Retrying(text, state._result, start_time=later(now(), delay.value), run_count=run_count)
+    return Retrying(text, state._raw_result, start_time=later(now(), delay.value), run_count=run_count)

@@ -31,7 +31,7 @@ _FORM = "note"
 _JSON = "json"
 #: Values of these types are written as they are.
 _PLAIN = SIMPLE - {complex, bytes}
-_SHARED = frozenset({"message", "_result", "_context", "_cached_inputs"})
+_SHARED = frozenset({"message", "_raw_result", "_context", "_cached_inputs"})
 
 
 def write(store: Result, name: str, state: State, label: str, facts: Mapping[str, Any] | None = None) -> None:
@@ -73,7 +73,7 @@ def _parts(store: Result, state: State) -> dict[str, Any]:
     return {
         "state": type(state).__name__,
         "message": _text_of(state.message),
-        "result": _packed(store, state._result),
+        "result": _packed(store, state._raw_result),
         "context": {str(name): _packed(store, value) for name, value in state.context.items()},
         "cached_inputs": {name: _packed(store, value) for name, value in state.cached_inputs.items()},
         "own": {name: _packed(store, value) for name, value in own.items() if value is not None},

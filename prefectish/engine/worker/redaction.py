@@ -92,7 +92,7 @@ def redacted_state(state: State) -> State:
     changes: dict[str, Any] = {}
     if type(state.message) is str and (hidden := mask(state.message)) != state.message:
         changes["message"] = hidden
-    result = state._result
+    result = state._raw_result
     if is_a(result, BaseException) and not is_a(result, Signal):  # a signal's state was masked with it
         stand_in = redacted(result)
         if stand_in is not result:

@@ -226,7 +226,7 @@ class ResultStorage:
 
         It is read if the worker dies before the client has the record; in the process of the client none is needed.
         """
-        if not self.checkpoint or is_a(state._result, Stored) or self.owner == process_id():
+        if not self.checkpoint or is_a(state._raw_result, Stored) or self.owner == process_id():
             return
         if not (state.is_finished() or isinstance(state, Retrying)):
             return
@@ -260,7 +260,7 @@ class ResultStorage:
 
     def save(self, ctx: AttemptContext, inputs: dict[str, Any], state: State) -> State:
         """Return the state of a successful attempt with its result in the store; Failed if it cannot be written."""
-        if not self.checkpoint or state._result is None:
+        if not self.checkpoint or state._raw_result is None:
             return state
         outcome = capture(self._write, ctx, inputs, state.result)
         if isinstance(outcome, Error):
