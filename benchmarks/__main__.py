@@ -18,18 +18,25 @@ QUESTIONS = (
     "reducing", "watching", "recording", "browser", "resuming", "functions", "holding", "finished", "pipelines",
     "children", "memory",
 )  # fmt: skip
+#: Those that are asked by name only: each takes long, or much of a machine.
+LONG = ("many_workers", "millions")
 
 
 def main(arguments: Sequence[str] | None = None) -> list[Row]:
     """Run what the command line asks for."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("names", nargs="*", metavar="name", help=f"questions to ask: {', '.join(QUESTIONS)}")
+    parser.add_argument(
+        "names",
+        nargs="*",
+        metavar="name",
+        help=f"questions to ask: {', '.join(QUESTIONS)}; by name only: {', '.join(LONG)}",
+    )
     parser.add_argument("--quick", action="store_true", help="small widths, few rounds: does it run at all?")
     parser.add_argument("--results", type=Path, default=None, help="folder to write to; by default none with --quick")
     options = parser.parse_args(arguments)
-    unknown = set(options.names) - set(QUESTIONS)
+    unknown = set(options.names) - {*QUESTIONS, *LONG}
     if unknown:
-        parser.error(f"no such question: {', '.join(sorted(unknown))}; there are {', '.join(QUESTIONS)}")
+        parser.error(f"no such question: {', '.join(sorted(unknown))}; there are {', '.join((*QUESTIONS, *LONG))}")
     rows: list[Row] = []
     for name in options.names or QUESTIONS:
         found = importlib.import_module(f"benchmarks.{name}").rows(options.quick)

@@ -40,7 +40,7 @@ def start_cluster(workers: int = 2, *options: str) -> Iterator[Cluster]:
             for _ in range(workers)
         ]  # fmt: skip
         client = stack.enter_context(Client(scheduler_file=where[1], timeout=60, set_as_default=False))
-        client.wait_for_workers(workers, timeout=60)
+        client.wait_for_workers(workers, timeout=60 + 5 * workers)
         yield Cluster(client, scheduler, started)
 
 

@@ -86,10 +86,10 @@ def resident(process: psutil.Process) -> float:
     return float(process.memory_info().rss) / 1e6
 
 
-def in_turn(names: Sequence[str], width: int, rounds: int) -> dict[str, list[Cost]]:
+def in_turn(names: Sequence[str], width: int, rounds: int, workers: int = 2) -> dict[str, list[Cost]]:
     """Run arms in turn on one cluster, A B A B, after a round to warm up; return the costs of each."""
     costs: dict[str, list[Cost]] = {name: [] for name in names}
-    with start_cluster() as cluster:
+    with start_cluster(workers) as cluster:
         for name in names:
             ARMS[name](cluster.client, min(width, 500))
         time.sleep(SETTLE)

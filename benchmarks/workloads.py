@@ -123,9 +123,9 @@ def retried(width: int, seconds: float, every: int, delay: float) -> Flow:
     return flow
 
 
-def succeed(flow: Flow, executor: Executor | None = None) -> State:
+def succeed(flow: Flow, executor: Executor | None = None, **options: Any) -> State:
     """Run a flow that has to succeed."""
-    state = flow.run(executor=executor, history=False)
+    state = flow.run(executor=executor, history=False, **options)
     if not state.is_successful():
         raise AssertionError(f"{flow.name} did not succeed: {state!r}")
     return state
