@@ -114,6 +114,26 @@ def summed(width: int) -> tuple[Flow, Task]:
     return flow, result
 
 
+#: Calls in a chain.
+CHAIN = 10
+
+
+def run_chains(executor: Executor, count: int) -> None:
+    """Run chains of calls side by side, without a map."""
+    called = task(increment)
+    with Flow("chains") as flow:
+        ends = [_chained(called, x) for x in range(count)]
+    state = succeed(flow, executor)
+    check([state.result[end].result for end in ends], [x + CHAIN for x in range(count)])
+
+
+def _chained(call: Callable[[Any], Any], x: int) -> Any:
+    last: Any = x
+    for _ in range(CHAIN):
+        last = call(last)
+    return last
+
+
 def retried(width: int, seconds: float, every: int, delay: float) -> Flow:
     """Return a flow of sleeping children, of which every so manieth comes back once, `delay` seconds later."""
     with Flow("retried") as flow:
@@ -265,6 +285,19 @@ def raw_tree(client: Client, leaves: int) -> None:
     check(level[0].result(), leaves * (leaves + 1) // 2)
 
 
+def delayed_chains(count: int) -> list[Any]:
+    """Return the ends of the same chains by ``dask.delayed``."""
+    import dask
+
+    call = dask.delayed(increment)
+    return [_chained(call, x) for x in range(count)]
+
+
+def raw_chains(client: Client, count: int) -> None:
+    """Compute chains of calls."""
+    check(client.gather(client.compute(delayed_chains(count))), [x + CHAIN for x in range(count)])
+
+
 def run_submitted(client: Client, width: int) -> None:
     """Submit calls in a flow function, and read each result."""
     check(submit_all(DaskExecutor(client=client), width), width * (width + 1) // 2)
@@ -279,6 +312,8 @@ ARMS: dict[str, Callable[[Client, int], None]] = {
     "prefectish submit": run_submitted,
     "dask chain": raw_chain,
     "prefectish chain": lambda client, length: check(chain_of(DaskExecutor(client=client), length), length),
+    "dask chains": raw_chains,
+    "prefectish chains": lambda client, count: run_chains(DaskExecutor(client=client), count),
     "dask tree": raw_tree,
     "prefectish tree": lambda client, leaves: check(
         tree_of(DaskExecutor(client=client), leaves), leaves * (leaves + 1) // 2
