@@ -1,4 +1,4 @@
-"""The chain of calls of one signature: rows that come one by one, each with inputs of its own."""
+"""The calls of one signature and their chain: rows that come one by one, each with inputs of its own."""
 
 from __future__ import annotations
 
@@ -6,8 +6,24 @@ from heapq import heappop, heappush
 from typing import Any
 
 from prefectish.engine.jobs.job import CALL, Upcoming
+from prefectish.engine.plan.steps import Step
 from prefectish.engine.scheduling.run_state import StepChain, StepState
+from prefectish.engine.state import State
 from prefectish.functions.settled import Settled
+
+
+class CallStepState(StepState):
+    """The calls of one signature, each of which may begin from a state that the caller of the flow gave."""
+
+    __slots__ = ("given",)
+
+    def __init__(self, step: Step) -> None:
+        super().__init__(step)
+        self.given: dict[int, State] = {}  # by row
+
+    def start_of(self, row: int) -> State | None:
+        """Return the state from which a call begins if the caller gave one."""
+        return self.given.get(row)
 
 
 class CallChain(StepChain):

@@ -14,7 +14,7 @@ from prefectish.engine.jobs.slots import members_of
 from prefectish.engine.plan.steps import TaskName
 from prefectish.engine.scheduling.run_state import NEVER_STARTED, StepState
 from prefectish.engine.state import State
-from prefectish.functions.call_chain import CallChain
+from prefectish.functions.call_chain import CallChain, CallStepState
 from prefectish.functions.call_retries import FailedCalls
 from prefectish.functions.claims import ResultClaims
 from prefectish.functions.dynamic_plan import DynamicPlan, InputSpec
@@ -49,7 +49,8 @@ class CallSignature:
     ) -> None:
         self.prompts = prompts  # it is asked about pauses before those who wait know of them
         progress = dynamic_plan.progress
-        self.step_state = dynamic_plan.add(task, dynamic_plan.slug_of(task), specs, by_position=by_position)
+        slug = dynamic_plan.slug_of(task)
+        self.step_state = dynamic_plan.add(task, slug, specs, by_position=by_position, kind=CallStepState)
         dynamic_plan.add_own_domain(self.step_state)
         wiring = tuple((ITEM, n) for n in range(len(specs)))
         step = progress.ready.spec_of(self.step_state.step, wiring, mapped=False)
@@ -111,6 +112,7 @@ class TaskCall(NamedTuple):
     #: One for each input of the signature: a value, a state, or the outcome of something else.
     arguments: tuple[Any, ...]
     key: str | None = None  # its key, by its arguments; None if it is not needed, or they have no stable hash
+    start: State | None = None  # from which it begins, as the caller gave it
 
 
 class Argument(NamedTuple):
@@ -135,7 +137,7 @@ class MapCall:
 
     __slots__ = (
         "added", "arguments", "arrival", "by_position", "failed", "listeners", "outcome", "prompts", "rows", "sized",
-        "slug", "task",
+        "slug", "start", "task",
     )  # fmt: skip
 
     def __init__(
@@ -150,6 +152,7 @@ class MapCall:
         self.task = task
         self.by_position = by_position  # names of the arguments that the body is given by position
         self.slug = slug
+        self.start: State | None = None  # from which it begins, as the caller gave it
         self.arrival = 0  # its number among calls and maps, in the order in which they were asked for
         self.arguments = arguments
         self.outcome = Settled(slug)  # of the map as a whole

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any
 
+from prefectish.caching.lookups import has_cache
 from prefectish.engine.capture import Value, capture
 from prefectish.engine.clock import Now
 from prefectish.engine.jobs.job import Record, Upcoming
@@ -22,11 +23,12 @@ from prefectish.engine.jobs.references import Held
 from prefectish.engine.jobs.slots import rebuilt
 from prefectish.engine.plan.map_domain import SKIPPED_UPSTREAM, skips_reader
 from prefectish.engine.plan.placement import ask
-from prefectish.engine.scheduling.items import as_success_if_ambiguous
+from prefectish.engine.scheduling.items import as_success_if_ambiguous, length_of
 from prefectish.engine.scheduling.progress import Progress
 from prefectish.engine.scheduling.run_state import NEVER_STARTED, NOT_RUN, MapRow, StepState
 from prefectish.engine.scheduling.same_key import meets_same_keys
-from prefectish.engine.state import Cancelled, Failed, Mapped, Skipped, State, Success
+from prefectish.engine.state import Cached, Cancelled, Failed, Mapped, Skipped, State, Success
+from prefectish.engine.worker.cache import remember
 from prefectish.engine.worker.decide import failed_in, finished
 from prefectish.functions.call_chain import CallChain
 from prefectish.functions.call_requests import (
@@ -82,11 +84,26 @@ class CallQueue:
             source.followed = True
         self.claims.claim((call.outcome, *call.outcome.sources, *self._kept(signature.step_state.step.task, call)))
         self._make_room(signature.step_state, call.row)
+        if call.start is not None and self._begin_from(call, call.start):
+            return
         unknown = [a for a in call.arguments if type(a) is Settled and a.state is None]
         arrival = next(self._arrivals)
         self._once_known(unknown, partial(self._start, call, arrival), call.outcome)
-        if unknown and self.follows and all(o.row is not None for o in unknown):
+        if unknown and self.follows and call.start is None and all(o.row is not None for o in unknown):
             self._follow(call, arrival)
+
+    def _begin_from(self, call: TaskCall, start: State) -> bool:
+        """Let a call begin from a state that was given; return whether it has ended by that."""
+        signature, step_state = call.signature, call.signature.step_state
+        if type(start) is Cached and has_cache(step_state.step.task):
+            remember(step_state.step.task, start)  # the cache decides whether it still stands for the call
+        elif finished(start):
+            self.changes.finish_row(step_state, call.row, start, length_of(step_state.step, start))
+            return True
+        else:
+            chain = signature.chain or self._open(signature)
+            chain.has_starts, step_state.given[call.row] = True, start
+        return False
 
     def retry(self, slug: str, chosen: Callable[[int, State], bool], now: Now) -> int:
         """Run failed children of a map, or calls of a signature, again; return their number."""
@@ -260,7 +277,11 @@ class CallQueue:
         self.changes.make_mapped(step_state)
         step_state.step.arrival = map_call.arrival
         step_state.watcher = map_call
+        if map_call.start is not None:
+            self.progress.dispatcher.seed(step_state, map_call.start)
         self.dynamic_plan.start_map(step_state)
+        if step_state.final:  # by that
+            self.changes.step_ended(step_state)
         self._let_go(map_call, made)
         added, map_call.added = map_call.added, []
         for tell in added:

@@ -23,6 +23,7 @@ from prefectish.errors import FlowDefinitionError
 from prefectish.fingerprint import fingerprint
 from prefectish.flow_source import note_run
 from prefectish.functions.flow_attempts import FlowAttempt, captured, resolved
+from prefectish.functions.given_states import GivenStates
 from prefectish.functions.signature import BoundSignature
 from prefectish.kinds import is_a
 from prefectish.tasks import spellings
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 
     from prefectish.engine.driver.control import RunControl
     from prefectish.functions.background import FunctionHandle
+    from prefectish.functions.given_states import StatesByTask
     from prefectish.registry import AttachedRun
     from prefectish.schedules import Schedule
     from prefectish.schedules.clocks import ClockEvent
@@ -142,7 +144,8 @@ class FlowFunction(Deployable, Generic[P, R]):
 
     def run(
         self, parameters: Mapping[str, Any] | None = None, *, executor: Any = None, run_on_schedule: bool | None = None,
-        context: Mapping[str, Any] | None = None, flow_run_name: str | None = None, history: Any = None,
+        context: Mapping[str, Any] | None = None, task_states: StatesByTask | None = None,
+        flow_run_name: str | None = None, history: Any = None,
         progress: bool | None = None, timeout: float | timedelta | None = None, story: bool | None = None,
         refresh_cache: bool | None = None, check_inputs: bool | None = None, page: bool | None = None,
         keep_results: Any = None, on_pause: str | None = None, **parameter_values: Any,
@@ -158,6 +161,10 @@ class FlowFunction(Deployable, Generic[P, R]):
             Arguments of the function. An event of a schedule may bring values for the others.
         executor, run_on_schedule, context, flow_run_name, history, progress, timeout
             As for :meth:`prefectish.Flow.run`.
+        task_states
+            States from which calls and maps begin, by task: a finished one stands for the run of the task, a `Mapped`
+            has those of a map's children. A state is for each call and map of its task; a list has one for each, in the
+            order of the calls, and None for one that runs.
         story, refresh_cache, check_inputs, page
             As for :meth:`prefectish.Flow.run`.
         keep_results
@@ -178,7 +185,7 @@ class FlowFunction(Deployable, Generic[P, R]):
         options = self._run_options(
             executor=executor, context=context, flow_run_name=flow_run_name, history=history, progress=progress,
             timeout=timeout, story=story, refresh_cache=refresh_cache, check_inputs=check_inputs, page=page,
-            keep_results=keep_results, on_pause=on_pause,
+            keep_results=keep_results, on_pause=on_pause, task_states=task_states,
         )  # fmt: skip
         given = {**(parameters or {}), **parameter_values}
         if self.schedule is not None:
@@ -191,6 +198,7 @@ class FlowFunction(Deployable, Generic[P, R]):
         """Return the options of a run: those that are given, else the flow's; a parameter may have the name of one."""
         of_parameters = {name: value for name, value in given.items() if name not in ("executor", "history")}
         check_reserved(self.signature.signature.parameters, **of_parameters)
+        GivenStates(given.get("task_states"))  # what is wrong with them is said before anything runs
         return self.options.merged(**given)
 
     def _repeat(self, schedule: Schedule, given: Mapping[str, Any], options: RunOptions) -> State:
@@ -202,14 +210,18 @@ class FlowFunction(Deployable, Generic[P, R]):
             self.signature.bind((), {**source.parameter_defaults, **given})
 
         def run(event: ClockEvent) -> State:
+            nonlocal options
             arguments = self.signature.bind((), {**event.parameter_defaults, **given})
-            return self._state(arguments, options._replace(state=Scheduled(start_time=event.start_time)))
+            now = options._replace(state=Scheduled(start_time=event.start_time))
+            options = options._replace(task_states=None)  # they are of the first run
+            return self._state(arguments, now)
 
         return repeat(schedule, run, self.name, clock.current)
 
     def start(
         self, parameters: Mapping[str, Any] | None = None, *, executor: Any = None,
-        context: Mapping[str, Any] | None = None, flow_run_name: str | None = None, history: Any = None,
+        context: Mapping[str, Any] | None = None, task_states: StatesByTask | None = None,
+        flow_run_name: str | None = None, history: Any = None,
         progress: bool | None = None, timeout: float | timedelta | None = None, story: bool | None = None,
         refresh_cache: bool | None = None, check_inputs: bool | None = None, page: bool | None = None,
         keep_results: Any = None,
@@ -222,7 +234,7 @@ class FlowFunction(Deployable, Generic[P, R]):
 
         Parameters
         ----------
-        parameters, executor, context, flow_run_name, history, timeout, keep_results, **parameter_values
+        parameters, executor, context, task_states, flow_run_name, history, timeout, keep_results, **parameter_values
             As in :meth:`run`, like those that are not named here.
         progress
             As in :meth:`run`; by default not in a terminal, where the user may type meanwhile.
@@ -243,11 +255,12 @@ class FlowFunction(Deployable, Generic[P, R]):
                 detach, given, history if history is not None else self.options.history, executor=executor,
                 context=context, flow_run_name=flow_run_name, timeout=timeout, story=story,
                 refresh_cache=refresh_cache, check_inputs=check_inputs, page=page, keep_results=keep_results,
+                task_states=task_states,
             )  # fmt: skip
         options = self._run_options(
             executor=executor, context=context, flow_run_name=flow_run_name, history=history, progress=progress,
             timeout=timeout, story=story, refresh_cache=refresh_cache, check_inputs=check_inputs, page=page,
-            keep_results=keep_results, background=True,
+            keep_results=keep_results, task_states=task_states, background=True,
         )  # fmt: skip
         return self._in_background(self.signature.bind((), {**(parameters or {}), **parameter_values}), options)
 

@@ -24,6 +24,7 @@ from prefectish.errors import TaskRunFailed
 from prefectish.functions.arguments import holds_futures
 from prefectish.functions.function_run import FunctionRun
 from prefectish.functions.futures import MapFuture, TaskFuture
+from prefectish.functions.given_states import GivenStates
 from prefectish.functions.results import not_finished_error
 from prefectish.kinds import is_a
 from prefectish.tasks.annotations import log_annotations, options_here
@@ -65,6 +66,7 @@ class FlowAttempt:
             control,
             options.keep_results,
             options.on_pause == "prompt",
+            GivenStates(options.task_states),
         )
         self.outcome: Value | Error | None = None
         self.state: State | None = None
@@ -92,7 +94,7 @@ class FlowAttempt:
             self._blocks = blocks.pop_all()
 
     def _drive(self) -> State:
-        options = self.options.merged(executor=self.executor)
+        options = self.options.merged(executor=self.executor)._replace(task_states=None)  # calls take them
         if self.number > 1:
             options = options.merged(context={**(options.context or {}), "flow_run_part": self.number - 1})
         return run_flow(self.flow, self.arguments, options, control=self.run.control, calls=self.run)

@@ -56,6 +56,7 @@ from prefectish.functions.call_requests import (
 from prefectish.functions.calls import CallQueue
 from prefectish.functions.dynamic_plan import DynamicPlan, InputSpec, empty_plan
 from prefectish.functions.futures import MapFuture, TaskFuture
+from prefectish.functions.given_states import GivenStates
 from prefectish.functions.results import not_finished_error, owned, value_of
 from prefectish.functions.settled import Settled
 from prefectish.kinds import is_a
@@ -88,7 +89,9 @@ class FunctionRun:
         control: RunControl | None = None,
         keep_results: Any = None,
         prompts: bool = False,
+        given_states: GivenStates | None = None,
     ) -> None:
+        self._given_states = given_states or GivenStates(None)
         self._keep_results = keep_results
         self._prompts = prompts
         self.control = control or RunControl()  # what the thread that drives the run shares with others
@@ -265,6 +268,7 @@ class FunctionRun:
         if self._error is not None:
             raise self._error
         self._warn_of_unread()
+        self._warn_of_unused()
         return self._state or self.final or Cancelled("interrupted")
 
     def _warn_of_unread(self) -> None:
@@ -280,6 +284,11 @@ class FunctionRun:
             stacklevel=6,
         )
 
+    def _warn_of_unused(self) -> None:
+        """Warn of states that were given for calls which the function has not made."""
+        for what in self._given_states.unused():
+            warnings.warn(f"{self.plan.flow_name}: task_states has states of {what}", stacklevel=7)
+
     # -- calls -----------------------------------------------------------------------------------------------------
 
     def call(self, task: Task, args: tuple[Any, ...], kwargs: dict[str, Any], options: CallOptions) -> Any:
@@ -292,14 +301,15 @@ class FunctionRun:
         if maps_over(args, kwargs):
             return self.map(task, args, kwargs, options, mapped=False)
         self._check_open(task)
+        start = self._given_states.take(task)
         task = self._variant(task, options)
         given = self._arguments(task, args, kwargs, options)
         signature = self._signature(task, given)
-        if self.live and signature.direct and not self._held_back(signature):
+        if self.live and signature.direct and start is None and not self._held_back(signature):
             outcome = self._run_inline(signature, given)
             outcome.read = True
             return self._answer(outcome, options)
-        outcome = self._enqueue(signature, given)
+        outcome = self._enqueue(signature, given, start)
         outcome.wait()
         outcome.read = True
         try:
@@ -359,10 +369,11 @@ class FunctionRun:
         if maps_over(args, kwargs):
             return self.map(task, args, kwargs, options, mapped=False)
         self._check_open(task)
+        start = self._given_states.take(task)
         task = self._variant(task, options)
         given = self._arguments(task, args, kwargs, options)
         signature = self._signature(task, given)
-        outcome = self._enqueue(signature, given)
+        outcome = self._enqueue(signature, given, start)
         outcome.read = options.returns_state
         if options.waits_for_state:
             outcome.wait()
@@ -372,13 +383,13 @@ class FunctionRun:
         name = signature.step_state.step
         return TaskFuture(self, outcome, TaskName(name.name, name.slug, task.tags), options.returns_state)
 
-    def _enqueue(self, signature: CallSignature, given: Arguments) -> Settled:
+    def _enqueue(self, signature: CallSignature, given: Arguments, start: State | None) -> Settled:
         row = next(signature.rows)
         outcome = self._outcome(signature, row, given)
         if signature.spec.names_results and all(source.state is not None for source in given.sources):
             assert self.progress is not None  # names are taken in the order of the calls, as far as they are known
             self.progress.dispatcher.name_claims.claim_call(signature.spec, row, _items_of(given))
-        self.post(TaskCall(signature, row, outcome, given.values, outcome.key))
+        self.post(TaskCall(signature, row, outcome, given.values, outcome.key, start))
         return outcome
 
     def _outcome(self, signature: CallSignature, row: int, given: Arguments) -> Settled:
@@ -396,16 +407,17 @@ class FunctionRun:
         `mapped` says whether it goes over arguments that are not annotated.
         """
         self._check_open(task)
-        task = self._variant(task, options)
+        called, task = task, self._variant(task, options)
         inputs = inputs_of(task.run, task.name)
         step_between = self._step_between(options, self.map if mapped else self.submit)
         bound = {n: flattened_once(v, step_between) for n, v in inputs.bind(task.name, args, kwargs).items()}
         step_between = self._step_between(options, self.submit)
         arguments = map_arguments(task.name, bound, options.wait_for, options.allow_failure, mapped, step_between)
         if not any(a.mapped for a in arguments):
-            one: TaskFuture[Any] | State = self.submit(task, args, kwargs, options)
+            one: TaskFuture[Any] | State = self.submit(called, args, kwargs, options)
             return one
         map_call = self._map_call(task, arguments, () if inputs.is_plain else inputs.positional[: len(args)])
+        map_call.start = self._given_states.take(called)
         slug = map_call.slug
         map_call.outcome.read = options.returns_state
         self.post(map_call)

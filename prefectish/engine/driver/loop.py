@@ -439,11 +439,11 @@ def _kept(plan: Plan, keep_results: Any) -> frozenset[int]:
 
 def _starts(plan: Plan, task_states: Mapping[Any, State]) -> dict[int, State]:
     """Return the states from a former run by step; what such a run set up is gone, so it is set up again."""
-    given = {step.number: _unwrapped(task_states[step.origin]) for step in plan.steps if step.origin in task_states}
+    given = {step.number: unwrapped(task_states[step.origin]) for step in plan.steps if step.origin in task_states}
     return {n: s for n, s in given.items() if not (plan.steps[n].task.runs_again and s.is_finished())}
 
 
-def _unwrapped(state: State) -> State:
+def unwrapped(state: State) -> State:
     """Return the state in which a task was handed over or waited for a place; of a map, those of its children."""
     if not isinstance(state, Mapped) or not any(isinstance(c, Queued | Submitted) for c in state.map_states or ()):
         return innermost(state)
