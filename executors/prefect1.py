@@ -41,6 +41,8 @@ class Executor:
 class LocalExecutor(OwnLocalExecutor, Executor):
     """Runs a flow in this thread; see :class:`prefectish.executors.LocalExecutor`."""
 
+    __repr__ = Executor.__repr__
+
     @contextmanager
     def start(self, plan: Any = None, run: Any = None) -> Iterator[Any]:
         """Open a session for a run; or, without a plan, be ready for submissions."""
@@ -73,6 +75,8 @@ class LocalDaskExecutor(OwnLocalDaskExecutor, Executor):
     def __init__(self, scheduler: str = "threads", **kwargs: Any) -> None:
         super().__init__(_SCHEDULERS.get(scheduler, scheduler), **kwargs)
         self._pool: ThreadPoolExecutor | None = None
+
+    __repr__ = Executor.__repr__
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_pool": None}

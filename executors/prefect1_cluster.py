@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+from prefectish.compat.configuration import config
 from prefectish.executors.cluster import DaskExecutor as OwnDaskExecutor
 from prefectish.executors.connect import connect
 from prefectish.executors.prefect1 import Executor
@@ -17,6 +18,8 @@ class DaskExecutor(OwnDaskExecutor, Executor):
 
     Parameters
     ----------
+    address, cluster_class, debug
+        As for that class; if left out, those of the settings.
     local_processes
         Whether the workers of a cluster that it starts are processes; threads of one process otherwise.
     **kwargs
@@ -36,13 +39,20 @@ class DaskExecutor(OwnDaskExecutor, Executor):
     ) -> None:
         if address and (cluster_class or cluster_kwargs or adapt_kwargs):
             raise ValueError("Cannot specify `address` and `cluster_class`/`cluster_kwargs`/`adapt_kwargs`")
+        dask = config.engine.executor.dask
+        if not (address or cluster_class or kwargs.get("client") or kwargs.get("scheduler_file")):
+            address = dask.get("address")
+            cluster_class = None if address else dask.get("cluster_class")
         if local_processes is not None and cluster_class is None and not address:
             cluster_kwargs = {"processes": local_processes, **(cluster_kwargs or {})}
         super().__init__(
-            address or None, cluster_class=cluster_class, cluster_kwargs=cluster_kwargs, adapt_kwargs=adapt_kwargs,
-            client_kwargs=client_kwargs, debug=debug, **kwargs,
+            address or None, cluster_class=cluster_class or None, cluster_kwargs=cluster_kwargs,
+            adapt_kwargs=adapt_kwargs, client_kwargs=client_kwargs, debug=config.debug if debug is None else debug,
+            **kwargs,
         )  # fmt: skip
         self._open: Any = None
+
+    __repr__ = Executor.__repr__
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_open": None}

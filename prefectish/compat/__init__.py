@@ -10,11 +10,13 @@ from __future__ import annotations
 import sys
 from datetime import UTC
 
+from prefectish.compat.configuration import secret_of_settings
 from prefectish.compat.edges import extend_edges
 from prefectish.compat.finder import PrefectFinder, is_ours
 from prefectish.compat.logs import join_loggers
 from prefectish.compat.states import extend_states
 from prefectish.engine import clock, preparation
+from prefectish.secrets import store
 
 
 def install() -> None:
@@ -39,6 +41,8 @@ def install() -> None:
     extend_states()
     extend_edges()
     join_loggers()
+    if secret_of_settings not in store.more_sources:
+        store.more_sources.append(secret_of_settings)
     preparation.require("prefectish.compat:install")
 
 

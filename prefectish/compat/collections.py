@@ -49,7 +49,7 @@ class DotDict(MutableMapping[str, Any]):
         return len(self.__dict__)
 
     def __repr__(self) -> str:
-        keys = ", ".join(repr(key) for key in self)
+        keys = ", ".join(sorted(map(repr, self)))
         return f"<{type(self).__name__}: {keys}>" if keys else f"<{type(self).__name__}>"
 
     def copy(self) -> DotDict:

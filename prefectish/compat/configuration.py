@@ -5,6 +5,7 @@ They live in the process; what they decide is read where a task or a flow is mad
 
 from __future__ import annotations
 
+import ast
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -27,8 +28,14 @@ DEFAULTS: Mapping[str, Any] = {
     "debug": False,
     "backend": "server",
     "home_dir": os.path.expanduser("~/.prefect"),
-    "logging": {"level": "INFO", "log_attributes": [], "extra_loggers": []},
-    "flows": {"eager_edge_validation": False, "run_on_schedule": True, "checkpointing": False},
+    "logging": {
+        "level": "INFO", "format": "[%(asctime)s] %(levelname)s - %(name)s | %(message)s",
+        "datefmt": "%Y-%m-%d %H:%M:%S%z", "log_attributes": [], "extra_loggers": [],
+    },
+    "flows": {
+        "eager_edge_validation": False, "run_on_schedule": True, "checkpointing": False,
+        "defaults": {"storage": {"add_default_labels": True, "default_class": "prefect.storage.Local"}},
+    },
     "tasks": {
         "checkpointing": False,
         "defaults": {"max_retries": 0, "retry_delay": None, "timeout": None},
@@ -38,8 +45,18 @@ DEFAULTS: Mapping[str, Any] = {
         "flow_runner": {"default_class": "prefect.engine.flow_runner.FlowRunner"},
         "task_runner": {"default_class": "prefect.engine.task_runner.TaskRunner"},
     },
-    "cloud": {"use_local_secrets": True, "api": "", "api_key": ""},
-    "server": {},
+    "cloud": {
+        "use_local_secrets": True, "api": "", "api_key": "", "tenant_id": "", "endpoint": "", "graphql": "",
+        "request_timeout": 15, "heartbeat_interval": 30.0, "heartbeat_mode": "process",
+        "check_cancellation_interval": 15.0, "queue_interval": 30.0, "logging_heartbeat": 5,
+        "send_flow_run_logs": False, "diagnostics": False,
+        "agent": {"name": "agent", "labels": [], "level": "INFO", "env_vars": {}, "max_polls": "", "agent_address": ""},
+    },
+    "server": {
+        "host": "http://localhost", "port": 4200, "host_port": 4200, "endpoint": "http://localhost:4200",
+        "ui": {"host": "http://localhost", "port": 8080, "endpoint": "http://localhost:8080"},
+        "telemetry": {"enabled": False},
+    },
     "context": {"secrets": {}},
 }  # fmt: skip
 
@@ -84,8 +101,8 @@ ENV_VAR_PREFIX = "PREFECT"
 _REFERENCE = re.compile(r"\$\{(?P<key>[^${}]+)\}")
 
 
-def string_to_type(val: str) -> bool | int | float | str:
-    """Return what a text stands for: True, False, a number, or itself."""
+def string_to_type(val: str) -> Any:
+    """Return what a text stands for: True, False, a number, another literal such as a list, or itself."""
     for word, meant in (("true", True), ("false", False)):
         if val.lower() == word:
             return meant
@@ -94,7 +111,10 @@ def string_to_type(val: str) -> bool | int | float | str:
             return number(val)
         except ValueError:
             continue
-    return val
+    try:
+        return ast.literal_eval(val)
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        return val
 
 
 def interpolate_env_vars(env_var: str) -> Any:
@@ -130,6 +150,8 @@ def interpolate_config(settings_: Mapping[str, Any], env_var_prefix: str | None 
             keys = CompoundKey(
                 part if "SECRETS__" in key and i > 1 else part.lower() for i, part in enumerate(key.split("__"))
             )
+            for escaped, meant in (("\\n", "\n"), ("\\r", "\r"), ("\\t", "\t")):
+                text = text.replace(escaped, meant)
             flat[keys] = string_to_type(str(interpolate_env_vars(text)))
     flat = {keys: interpolate_env_vars(value) for keys, value in flat.items()}
     for keys in flat:
@@ -178,6 +200,15 @@ def load_configuration(
     return loaded
 
 
+def load_default_config() -> Config:
+    """Return the settings of this user: the defaults, those of the user's file, those of the environment."""
+    path = os.environ.get("PREFECT__USER_CONFIG_PATH", os.path.expanduser("~/.prefect/config.toml"))
+    found: dict[str, Any] = as_nested_dict(DEFAULTS, dict)
+    if os.path.isfile(path):
+        found = merge_dicts(found, load_toml(path))
+    return process_task_defaults(interpolate_config(as_nested_dict(found, Config), ENV_VAR_PREFIX))
+
+
 def to_environment_variables(
     config: Config, include: Iterable[str] | None = None, prefix: str = "PREFECT"
 ) -> dict[str, str]:
@@ -201,16 +232,12 @@ def process_task_defaults(config: Config) -> Config:
     return config
 
 
-def _of_user() -> Config:
-    """Return the settings of this user: the defaults, those of the user's file, those of the environment."""
-    path = os.environ.get("PREFECT__USER_CONFIG_PATH", os.path.expanduser("~/.prefect/config.toml"))
-    found: dict[str, Any] = as_nested_dict(DEFAULTS, dict)
-    if os.path.isfile(path):
-        found = merge_dicts(found, load_toml(path))
-    return process_task_defaults(interpolate_config(as_nested_dict(found, Config), ENV_VAR_PREFIX))
+config = load_default_config()
 
 
-config = _of_user()
+def secret_of_settings(name: str, default: Any = None) -> Any:
+    """Return a secret of the settings, ``[context.secrets]``, or a default."""
+    return config.get_nested("context.secrets", {}).get(name, default)
 
 
 @contextmanager

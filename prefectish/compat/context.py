@@ -10,6 +10,13 @@ from prefectish.compat.collections import DotDict, as_nested_dict, merge_dicts
 from prefectish.engine import context as contexts
 
 
+def _settings() -> Any:
+    """Return the settings; those of their section `context` are values of every context."""
+    from prefectish.compat.configuration import config
+
+    return config
+
+
 class Overlay(contexts.Overlay):
     """Lays values over the context in a `with` block, which gets this module's context."""
 
@@ -31,16 +38,21 @@ class Context(contexts.Context):
         return OwnContext(*args, **kwargs) if args or kwargs else super().__new__(cls)
 
     def __getattr__(self, name: str) -> Any:
-        if name == "config" and name not in contexts.current():
-            from prefectish.compat.configuration import config
-
-            return config
+        if name not in contexts.current() and (name == "config" or name in _settings().context):
+            return _settings() if name == "config" else _settings().context[name]
         value = super().__getattr__(name)
         if name == "config" and type(value) is dict:  # of overlays, which are merged into plain dicts
-            from prefectish.compat.configuration import Config, config
-
-            return merge_dicts(config, as_nested_dict(value, Config))
+            return merge_dicts(_settings(), as_nested_dict(value, type(_settings())))
         return DotDict(value) if type(value) is dict and name == "parameters" else value
+
+    def __getitem__(self, name: str) -> Any:
+        try:
+            return self.__getattr__(name)
+        except AttributeError:
+            raise KeyError(name) from None
+
+    def __contains__(self, name: object) -> bool:
+        return super().__contains__(name) or name in _settings().context
 
     def __setattr__(self, name: str, value: Any) -> None:  # type: ignore[override]  # this one can be written to
         self.update({name: value})
@@ -52,7 +64,7 @@ class Context(contexts.Context):
         del self[name]
 
     def __delitem__(self, name: str) -> None:
-        if name not in self:
+        if name not in contexts.current():
             raise KeyError(name)
         contexts.bind({key: value for key, value in contexts.current().items() if key != name})
 
@@ -100,9 +112,12 @@ class Context(contexts.Context):
         """Return names and values."""
         return contexts.current().items()
 
-    def copy(self) -> dict[str, Any]:
-        """Return a copy."""
-        return self.to_dict()
+    def copy(self) -> Any:
+        """Return a copy, which is a context that nothing else changes."""
+        return OwnContext(self.to_dict())
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("Pickling context objects is explicitly not supported: pass the values that you need")
 
     def __repr__(self) -> str:
         return "<Context>"
@@ -132,11 +147,8 @@ class OwnContext(DotDict, Context):  # type: ignore[misc]  # a context that is a
             self.__dict__.clear()
             self.__dict__.update(before)
 
-    def __reduce__(self) -> NoReturn:
-        raise TypeError("Pickling context objects is explicitly not supported: pass the values that you need")
-
-    def __repr__(self) -> str:
-        return "<Context>"
+    __reduce__ = Context.__reduce__
+    __repr__ = Context.__repr__
 
 
 context = Context()

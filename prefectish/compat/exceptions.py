@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from prefectish.engine.signals import Signal, TimeoutSignal
+from prefectish.engine.state import Failed
 from prefectish.errors import PrefectishError
 
 PrefectSignal = Signal
@@ -26,6 +29,9 @@ class ObjectNotFoundError(ClientError):
 
 class VersionLockMismatchSignal(Signal):
     """Raised where a run changed meanwhile."""
+
+    def __init__(self, message: Any = None) -> None:
+        super().__init__(message, Failed(message))
 
 
 class StorageError(PrefectishError):

@@ -16,7 +16,7 @@ class GQLObject:
     """An object that stands for its name in a query."""
 
     def __init__(self, name: str | None = None, _arguments: str | None = None) -> None:
-        self.__name = name or type(self).__name__
+        self.__name = name or type(self).__name__.lower()
         self.__arguments = _arguments
 
     def __call__(self, arguments: Any) -> GQLObject:
@@ -66,6 +66,8 @@ def parse_graphql_arguments(arguments: Any) -> str:
     >>> parse_graphql_arguments({"limit": 5, "order_by": EnumValue("asc"), "ids": ["a"]})
     'limit: 5, order_by: asc, ids: ["a"]'
     """
+    if isinstance(arguments, str):
+        return arguments
     parsed = _argument(arguments)
     return parsed[2:-2] if isinstance(arguments, Mapping) and arguments else parsed.strip("{} ")
 
@@ -104,7 +106,9 @@ def parse_graphql(document: Any) -> str:
 def _lines(document: Any) -> Iterable[str]:
     if isinstance(document, Mapping):
         for field, below in document.items():
-            if below is True:
+            if isinstance(field, type):
+                raise TypeError(f"a query must be made of objects, got the class {field.__name__}; call it")
+            if below is True or below is ...:
                 yield str(field)
             elif below is not False and below is not None:
                 yield f"{field} {{"
@@ -113,7 +117,7 @@ def _lines(document: Any) -> Iterable[str]:
     elif isinstance(document, str | GQLObject):
         yield from re.sub(r"\n\s*\n", "\n", textwrap.dedent(str(document)).strip()).splitlines()
     elif isinstance(document, type):
-        yield document.__name__
+        raise TypeError(f"a query must be made of objects, got the class {document.__name__}; call it")
     elif isinstance(document, Iterable):
         for member in document:
             yield from _lines(member)

@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any, Self
 
-from prefectish.compat.configuration import config
 from prefectish.engine.context import current
-from prefectish.secrets.output_masking import mask_output
-from prefectish.secrets.store import decoded
+from prefectish.secrets.store import find
 from prefectish.tasks import control_flow, secrets
 from prefectish.triggers import all_finished
 
@@ -34,13 +32,39 @@ class PrefectSecret(secrets.Secret):
         wanted = name or self.secret_name
         if not wanted:
             raise ValueError("A secret name must be provided.")
-        if wanted != self.secret_name:
-            return PrefectSecret(wanted).run()
-        settings = config.context.secrets
-        if wanted in settings and wanted not in (current().get("secrets") or {}):
-            self._refuse_while_building()
-            return mask_output(decoded(settings[wanted]))
-        return super().run()
+        return super().run() if wanted == self.secret_name else PrefectSecret(wanted).run()
+
+
+class Secret:
+    """The value of a secret by its name, of `prefect.client`: no task, unlike :class:`prefectish.Secret`.
+
+    Parameters
+    ----------
+    name
+        The name.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def get(self) -> Any:
+        """Return the value; a ValueError if it is not known, or a flow is being built."""
+        if current().get("flow") is not None:
+            raise ValueError(
+                "Secrets should only be retrieved during a Flow run, not while building a Flow: use PrefectSecret"
+            )
+        return find(self.name)
+
+    def exists(self) -> bool:
+        """Whether there is such a secret."""
+        try:
+            self.get()
+        except ValueError:
+            return False
+        return True
+
+    def __repr__(self) -> str:
+        return f"<Secret: {self.name}>"
 
 
 class EnvVarSecret(secrets.EnvVarSecret):

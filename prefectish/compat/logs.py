@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from prefectish.compat.configuration import config
 from prefectish.engine import context
@@ -25,20 +27,63 @@ def configure_logging(testing: bool = False) -> logging.Logger:
     return logger
 
 
+def create_diagnostic_logger(name: str) -> logging.Logger:
+    """Return a logger of a program that stands beside the runs, such as an agent, which writes to standard error."""
+    logger = logging.getLogger(name)
+    if not logger.handlers:
+        handler = logging.StreamHandler()
+        handler.setFormatter(logging.Formatter(config.logging.format, config.logging.datefmt))
+        logger.addHandler(handler)
+    logger.setLevel(config.logging.level)
+    return logger
+
+
 @contextmanager
-def temporary_logger_config(level: int | str | None = None) -> Iterator[None]:
-    """Change the level of the logger in a `with` block."""
-    before = prefect_logger.level
-    prefect_logger.setLevel(before if level is None else level)
+def temporary_logger_config(
+    level: int | str | None = None, stream_fmt: str | None = None, stream_datefmt: str | None = None
+) -> Iterator[None]:
+    """Change the logger in a `with` block: its level, and the format of the handlers that it has."""
+    before = prefect_logger.level, [(handler, handler.formatter) for handler in prefect_logger.handlers]
+    prefect_logger.setLevel(before[0] if level is None else level)
+    for handler, _ in before[1] if stream_fmt or stream_datefmt else ():
+        handler.setFormatter(logging.Formatter(stream_fmt, stream_datefmt))
     try:
         yield
     finally:
-        prefect_logger.setLevel(before)
+        prefect_logger.setLevel(before[0])
+        for handler, formatter in before[1]:
+            handler.setFormatter(formatter)
+
+
+class RedirectToLog:
+    """A stream whose lines are logged.
+
+    Parameters
+    ----------
+    logger
+        Default: the logger of the task whose body this is.
+    """
+
+    def __init__(self, logger: logging.Logger | None = None) -> None:
+        self.logger = logger or context.get_run_logger()
+
+    def write(self, s: Any) -> None:
+        """Log a text that is not blank."""
+        if not isinstance(s, str):
+            raise TypeError(f"string argument expected, got {type(s).__name__}")
+        if s.strip():
+            self.logger.info(s)
+
+    def flush(self) -> None:
+        """Write what the process has printed."""
+        sys.stdout.flush()
 
 
 def join_loggers() -> None:
     """Put the logger of the package below `prefect`: handlers and levels that a program has set there hold for it."""
-    context.get_logger().parent = logging.getLogger("prefect")
+    context.get_logger().parent = prefect_logger
+    if not prefect_logger.level:
+        prefect_logger.setLevel(config.logging.level)
 
 
 #: The logger of the package.

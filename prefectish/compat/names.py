@@ -29,7 +29,7 @@ def _table(*parts: tuple[str, str]) -> dict[str, Source]:
 _FLOW = ("prefectish.compat.flows", "Flow")
 _TASK = ("prefectish.compat.tasks", "Task FunctionTask TaskMetaclass")
 _PARAMETERS = ("prefectish.compat.parameters", "Parameter DateTimeParameter")
-_LOGS = "configure_logging get_logger prefect_logger temporary_logger_config"
+_LOGS = "configure_logging create_diagnostic_logger get_logger prefect_logger temporary_logger_config RedirectToLog"
 _EDGE = ("prefectish.edges", "Edge")
 _FILES = ("prefectish.compat.file_tasks", "Copy Glob Move Remove")
 _SQLITE = ("prefectish.compat.databases", "SQLiteQuery SQLiteScript")
@@ -222,7 +222,7 @@ MODULES: dict[str, dict[str, Source]] = {
         (
             "prefectish.compat.configuration",
             "Config config load_configuration load_toml interpolate_env_vars interpolate_config string_to_type "
-            "validate_config to_environment_variables process_task_defaults ENV_VAR_PREFIX",
+            "validate_config to_environment_variables process_task_defaults load_default_config ENV_VAR_PREFIX",
         )
     ),
     "prefect.utilities": _table(),
@@ -266,7 +266,10 @@ MODULES: dict[str, dict[str, Source]] = {
     ),
     "prefect.utilities.executors": _table(
         ("prefectish.compat.task_helpers", "RecursiveCall tail_recursive"),
-        ("prefectish.compat.runners", "run_task_with_timeout"),
+        (
+            "prefectish.compat.runners",
+            "run_task_with_timeout run_with_multiprocess_timeout run_with_thread_timeout",
+        ),
     ),
     "prefect.utilities.exceptions": _table(
         (
@@ -282,9 +285,9 @@ MODULES: dict[str, dict[str, Source]] = {
     "prefect.environments": _table(_ENVIRONMENTS),
     "prefect.environments.execution": _table(_ENVIRONMENTS),
     "prefect.environments.storage": _table(_STORAGES),
-    "prefect.client": _table(("prefectish.compat.client", "Client"), ("prefectish.tasks.secrets", "Secret")),
+    "prefect.client": _table(("prefectish.compat.client", "Client"), ("prefectish.compat.library", "Secret")),
     "prefect.client.client": _table(("prefectish.compat.client", "Client FlowRunInfoResult")),
-    "prefect.client.secrets": _table(("prefectish.tasks.secrets", "Secret")),
+    "prefect.client.secrets": _table(("prefectish.compat.library", "Secret")),
     "prefect.backend": _table(
         ("prefectish.compat.deployed", "FlowRunView FlowView TaskRunView"), _KEY_VALUES, _ARTIFACTS
     ),

@@ -86,6 +86,9 @@ class _Gmail:
         self.options = options
 
     def __call__(self, tracked_obj: Any, old_state: State, new_state: State) -> State:
+        ignored, wanted = (tuple(self.options[name] or ()) for name in ("ignore_states", "only_states"))
+        if isinstance(new_state, ignored) or (wanted and not isinstance(new_state, wanted)):
+            return new_state  # before the address is asked for
         address = str(find("EMAIL_USERNAME"))
         login = GmailLogin()
         notifier = notifications.email_notifier(

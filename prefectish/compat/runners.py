@@ -19,7 +19,7 @@ from prefectish.engine import clock
 from prefectish.engine.context import current, get_logger
 from prefectish.engine.driver.run import run_flow
 from prefectish.engine.handlers import call_handlers
-from prefectish.engine.signals import ENDRUN, FAIL
+from prefectish.engine.signals import ENDRUN, FAIL, Signal
 from prefectish.engine.state import Failed, Mapped, Pending, Retrying, Scheduled, State, innermost
 from prefectish.tasks.task import Task
 
@@ -258,11 +258,38 @@ def run_task_with_timeout(
     TimeoutSignal
         If the time is over.
     """
-    body = FunctionTask(partial(task.run, *args, **(kwargs or {})), name=task.name, timeout=task.timeout)
-    state = TaskRunner(body).run()
-    if state.is_successful() or not isinstance(state.result, BaseException):
-        return state.result
-    raise state.result
+    return _called(task.run, args, kwargs, name=task.name, timeout=task.timeout)
+
+
+def run_with_thread_timeout(
+    fn: Callable[..., Any],
+    args: Sequence[Any] = (),
+    kwargs: Mapping[str, Any] | None = None,
+    timeout: int | None = None,
+    logger: Any = None,
+    name: str | None = None,
+) -> Any:
+    """Return what a function gives within a time limit, in this process; TimeoutSignal if the time is over."""
+    return _called(fn, args, kwargs, name=name or "function", timeout=timeout)
+
+
+def run_with_multiprocess_timeout(
+    fn: Callable[..., Any],
+    args: Sequence[Any] = (),
+    kwargs: Mapping[str, Any] | None = None,
+    timeout: int | None = None,
+    logger: Any = None,
+    name: str | None = None,
+) -> Any:
+    """Return what a function gives within a time limit, in a process of its own, which is killed at the limit."""
+    return _called(fn, args, kwargs, name=name or "function", timeout=timeout, isolation="process")
+
+
+def _called(fn: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any] | None, **options: Any) -> Any:
+    state = TaskRunner(FunctionTask(partial(fn, *args, **(kwargs or {})), **options)).run()
+    if isinstance(state.result, Signal) or (isinstance(state.result, BaseException) and not state.is_successful()):
+        raise state.result
+    return state.result
 
 
 def get_default_flow_runner_class() -> type[Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import operator
 from collections.abc import Callable
 from datetime import timedelta
 from importlib import import_module
@@ -84,7 +85,7 @@ def import_object(name: str) -> Any:
         module_name, attribute = name.split(":") if ":" in name else name.rsplit(".", 1)
     except ValueError:
         return import_module(name)
-    return getattr(import_module(module_name), attribute)
+    return operator.attrgetter(attribute)(import_module(module_name))
 
 
 class RecursiveCall(Exception):

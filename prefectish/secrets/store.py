@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from prefectish.config import home
@@ -23,7 +23,9 @@ from prefectish.secrets.output_masking import mask_output
 #: Prefix of the names of environment variables.
 PREFIX = "PREFECTISH__SECRETS__"
 FILE = "secrets.toml"
-_MISSING = object()
+_MISSING: Any = object()
+#: What is asked after the context, before the file: functions that return the value of a name, or `default`.
+more_sources: list[Callable[[str, Any], Any]] = []
 
 
 class StandIns(dict[str, Any]):
@@ -58,6 +60,8 @@ def find(name: str) -> Any:
     """
     given = current().get("secrets")
     found = given.get(name, _MISSING) if isinstance(given, Mapping) else _MISSING
+    for source in more_sources:
+        found = source(name, _MISSING) if found is _MISSING else found
     if found is _MISSING:
         found = _in_file(name)
     if found is _MISSING:

@@ -15,6 +15,7 @@ from prefectish.edges import Edge
 from prefectish.engine import clock, preparation
 from prefectish.engine.state import State
 from prefectish.engine.worker.stored_result import Stored
+from prefectish.secrets import store
 
 
 @pytest.fixture(autouse=True)
@@ -29,6 +30,8 @@ def prefect() -> Iterator[None]:
     preparation._required.clear()
     clock.naive_zone = None
     logging.getLogger("prefectish").parent = logging.root
+    logging.getLogger("prefect").setLevel(logging.NOTSET)
+    store.more_sources.clear()
     del Edge.serialize, Stored.value  # type: ignore[attr-defined]
     for name, method in own.items():
         if method is None:

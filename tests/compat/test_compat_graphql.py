@@ -24,6 +24,7 @@ from prefectish.compat.graphql import (
         ({"a": 'say "x"'}, r'a: "say \"x\""'),
         ({"a": {"b": {"_in": [1, "2"]}}}, 'a: { b: { _in: [1, "2"] } }'),
         ({"order_by": {"at": EnumValue("desc")}, "none": {}}, "order_by: { at: desc }, none: {}"),
+        ("limit: 5", "limit: 5"),
         ({"tags": LiteralSetValue(["a", "b"])}, 'tags: "{a, b}"'),
     ],
 )
@@ -46,15 +47,19 @@ def test_fields_come_as_text_lists_dictionaries_and_objects():
             },
         ],
         "left": False,
+        "kept": ...,
     }
     assert parse_graphql(document) == "\n".join(
-        ["book(limit: 1) {", "    id", "    title", "    Author(born: 1900) {", "        name", "    }", "}"]
+        ["book(limit: 1) {", "    id", "    title", "    author(born: 1900) {", "        name", "    }", "}", "kept"]
     )
 
 
 def test_what_is_no_query_is_refused():
     with pytest.raises(TypeError, match="a query must be made of strings, lists and dictionaries, got int"):
         parse_graphql({"query": 5})
+    for document in (GQLObject, {"query": [GQLObject]}, {GQLObject: ["id"]}):
+        with pytest.raises(TypeError, match="got the class GQLObject; call it"):
+            parse_graphql(document)
 
 
 def test_values_are_compressed():

@@ -36,7 +36,7 @@ def test_a_flow_with_a_schedule_is_registered_with_it(tmp_path, monkeypatch):
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     (made,) = deployments()
-    assert [moment.hour for moment in made.schedule.next(2)] == [3, 3]
+    assert [moment.hour for moment in made.next(2)] == [3, 3]
 
 
 def test_clocks_come_after_the_time_that_is_given_and_are_adjusted_then():
