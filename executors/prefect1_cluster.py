@@ -5,9 +5,9 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from importlib import import_module
 from typing import Any
 
-from prefectish.compat.configuration import config
 from prefectish.executors.cluster import DaskExecutor as OwnDaskExecutor
 from prefectish.executors.connect import connect
 from prefectish.executors.prefect1 import Executor
@@ -39,6 +39,7 @@ class DaskExecutor(OwnDaskExecutor, Executor):
     ) -> None:
         if address and (cluster_class or cluster_kwargs or adapt_kwargs):
             raise ValueError("Cannot specify `address` and `cluster_class`/`cluster_kwargs`/`adapt_kwargs`")
+        config = import_module("prefectish.compat.configuration").config
         dask = config.engine.executor.dask
         if not (address or cluster_class or kwargs.get("client") or kwargs.get("scheduler_file")):
             address = dask.get("address")

@@ -142,6 +142,7 @@ LATE = {
     "prefectish.engine.task_states": {"prefectish.display.report", "prefectish.history.outline"},
     "prefectish.examples.census": {"prefectish.executors"},
     "prefectish.examples.standup": {"prefectish.executors"},
+    "prefectish.executors.prefect1_cluster": {"prefectish.compat.configuration"},
     "prefectish.functions.flow_attempts": {"prefectish.executors.LocalDaskExecutor"},
     "prefectish.functions.decorator": {"prefectish.history.outline"},
     "prefectish.history.queries": {"prefectish.display.report"},
