@@ -332,3 +332,38 @@ def test_results_of_a_store_that_only_travels_by_value_can_be_read(run: Run, tmp
     with Flow("by value") as built:
         loaded = load.map([1, 5000])
     assert run(built).result[loaded].result == ["ab", "ab" * 5000]
+
+
+def test_e7_a_store_in_the_folder_of_another_shares_no_file_with_it(spelled: Any, tmp_path: Path) -> None:
+    outer, inner = LocalResult(tmp_path), LocalResult(tmp_path / "sub")
+
+    def program() -> dict[str, Any]:
+        one = task(lambda x: ("one", x), name="one", result=outer, target="sub/{x}.pkl").map([1, 2])
+        two = task(lambda x: ("two", x), name="two", result=inner, target="{x}.pkl")
+        return {"one": one, "two": two.map([1, 3], **spelled.waited([one]))}
+
+    states = spelled.states(program)
+    assert [child.result for child in states["one"].map_states] == [("one", 1), ("one", 2)]
+    first, second = states["two"].map_states
+    assert "'1.pkl' is where one-1[0] keeps its result, not two-1[0]" in first.message
+    assert second.result == ("two", 3)
+
+
+def test_e7_constant_targets_in_one_file_of_two_stores_are_refused_before_the_run(tmp_path: Path) -> None:
+    with Flow("e7") as built:
+        first(task_args={"target": "sub/x", "result": LocalResult(tmp_path)})
+        first(task_args={"target": "x", "result": LocalResult(tmp_path / "sub")})
+    with pytest.raises(FlowDefinitionError, match="first-2: its result would overwrite the result of first-1, at 'x'"):
+        built.run(history=False)
+
+
+@pytest.mark.parametrize("names", [["a", "a/b", "c"], ["a/b/c", "a", "c"]])
+def test_e7_of_a_name_and_a_folder_of_that_name_the_lower_index_has_it(
+    spelled: Any, tmp_path: Path, names: list[str]
+) -> None:
+    def program() -> dict[str, Any]:
+        return {"load": task(lambda x: x, name="load", result=LocalResult(tmp_path), target="{x}").map(names)}
+
+    kept, failed, other = spelled.states(program)["load"].map_states
+    assert (kept.result, other.result) == (names[0], "c")
+    assert f"{names[1]!r} cannot be a file beside {names[0]!r}, where load-1[0] keeps its result" in failed.message

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 from prefectish.errors import ResultCorrupt, ResultUnpickleError, describe
 from prefectish.results.compression import TooLarge, check_name, compressed, decompressed
 from prefectish.results.envelope import seal, unseal
+from prefectish.results.folder import Folder
 from prefectish.results.names import checked
 from prefectish.results.serializers import PickleSerializer, Serializer, serializer_of
 from prefectish.results.templates import Template
@@ -206,6 +207,17 @@ def place_of(store: Result | None) -> Any:
     """Return what two stores that keep results in one place have in common."""
     backend = getattr(store, "store", None)
     return backend if backend is None or not hasattr(backend, "place") else (type(backend).__name__, *backend.place)
+
+
+def file_of(store: Result, name: str) -> Any:
+    """Return what results of one name have in common whose stores keep them in one file: a store may lie in another."""
+    place = place_of(store)
+    return (place[0], f"{place[1]}/{name}", *place[2:]) if type(place) is tuple else (place, name)
+
+
+def is_folder(store: Result) -> bool:
+    """Whether a store is a folder, where no file can have the name of a folder, as it may in object stores."""
+    return isinstance(store.store, Folder)
 
 
 def _check_key(key: Any) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Iterator
 from typing import Any
 
 from prefectish.errors import FlowDefinitionError
-from prefectish.results.base import place_of, store_of
+from prefectish.results.base import file_of, store_of
 from prefectish.results.templates import CHILD_FIELDS, FIELDS, MAPPINGS, PARAMETER, UNIQUE_FIELDS, Field, Template
 
 #: Fields that no two tasks share.
@@ -92,7 +92,10 @@ def _check_place(flow: Any, task: Any, template: Template, places: dict[Any, Any
         return  # what is known in the run only is looked at there
     is_named = template.fields & {"task_full_name", "task_run_name"}
     store = store_of(task.result, flow.result)
-    key = place_of(store), _with_name(template, task.name), task.name if is_named else None
+    first, *others = ("", *_with_name(template, task.name))
+    if others and isinstance(others[0], str):
+        first, *others = others
+    key = file_of(store, str(first)), tuple(others), task.name if is_named else None
     other = places.setdefault(key, task)
     if other is not task:
         raise FlowDefinitionError(

@@ -12,7 +12,7 @@ from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from prefectish.engine.capture import Value, capture
-from prefectish.results.base import place_of
+from prefectish.results.base import file_of, is_folder
 
 if TYPE_CHECKING:
     from prefectish.results.base import Result
@@ -31,6 +31,8 @@ class Holder(NamedTuple):
     step: int
     row: int
     slug: str
+    #: The name, where it is another one than was asked for: one of them is a folder in which the other one lies.
+    beside: str | None = None
 
     @property
     def label(self) -> str:
@@ -41,25 +43,49 @@ class Holder(NamedTuple):
 class NameTable:
     """The names of one run that were taken in the process of its client."""
 
-    __slots__ = ("_holders", "_reserved")
+    __slots__ = ("_folders", "_holders", "_reserved")
 
     def __init__(self) -> None:
         self._holders: dict[Any, Holder] = {}
+        self._folders: dict[Any, Holder] = {}  # what the names lie in, with the first child whose name does
         self._reserved: dict[Any, tuple[Any, Holder]] = {}
 
     def reserve(self, store: Result, name: str, identity: Any, child: Holder) -> None:
         """Note the name of a result that is kept of an earlier part of the run, and whose it is."""
-        self._reserved[place_of(store), name] = identity, child
+        self._reserved[file_of(store, name)] = identity, child
 
     def reserved(self, store: Result, name: str, identity: Any) -> Holder | None:
         """Return the other child whose result is kept under a name, None if there is none."""
-        found = self._reserved.get((place_of(store), name))
+        found = self._reserved.get(file_of(store, name))
         return None if found is None or found[0] == identity else found[1]
 
     def take(self, store: Result, name: str, child: Holder) -> Holder | None:
-        """Take a name for a child; return the other child that has it already, None if there is none."""
-        holder = self._holders.setdefault((place_of(store), name), child)
+        """Take a name for a child; return the other child that has it, or keeps it from being one; None for none."""
+        file = file_of(store, name)
+        holder = self._holders.get(file)
+        if holder is None and is_folder(store):
+            holder = self._beside(file, name, child)
+        if holder is None:
+            holder = self._holders.setdefault(file, child)
         return None if holder[:2] == child[:2] else holder
+
+    def _beside(self, file: Any, name: str, child: Holder) -> Holder | None:
+        """Return who has a name that a file system cannot have beside this one; note the folders of one that it can."""
+        kind, path, *rest = file
+        folders = {}
+        inside = name.rpartition("/")[0]
+        while inside:
+            folders[kind, path[: len(path) - len(name) + len(inside)], *rest] = inside
+            inside = inside.rpartition("/")[0]
+        found = self._folders.get(file)
+        for folder, inside in folders.items():
+            if folder in self._holders:
+                found = self._holders[folder]._replace(beside=inside)
+        if found is not None and found[:2] != child[:2]:
+            return found
+        for folder in folders:
+            self._folders.setdefault(folder, child._replace(beside=name))
+        return None
 
 
 def take_in_store(store: Result, folder: str, name: str, child: Holder) -> Holder | None:
@@ -105,5 +131,8 @@ def _folder_of(folder: str, name: str) -> str:
 def taken_text(name: str, holder: Holder, child: Holder, is_target: bool) -> str:
     """Return what is wrong with a name that another child has."""
     what = "target" if is_target else "location"
+    if holder.beside is not None:
+        why = f"{name!r} cannot be a file beside {holder.beside!r}, where {holder.label} keeps its result"
+        return f"{why}: one is a folder that the other one lies in; end the {what} with a suffix such as .pickle"
     fields = "${item_key} or ${map_index}" if holder.slug.endswith(child.slug) else "${task_slug}"
     return f"{name!r} is where {holder.label} keeps its result, not {child.label}; put {fields} into the {what}"
