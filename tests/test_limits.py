@@ -169,3 +169,33 @@ def test_rate_bounds_the_children_of_batches(dask, tmp_path):
     assert flow.run(executor=dask).is_successful()
     assert len(notes(path)) == 20
     assert time.monotonic() - began >= 19 / 20
+
+
+@pytest.mark.parametrize("options", [{"max_concurrency": 1}, {"rate": "20/s"}], ids=["at once", "rate"])
+def test_calls_and_maps_of_one_task_share_its_limits(spelled, tmp_path, options):
+    path = tmp_path / "notes"
+    limited = task(timed(path), name="limited", **options)
+
+    def program():
+        single = {f"call {i}": spelled.call(limited, i) for i in range(3)}
+        return {**single, "map": limited.map(range(3)), "other": limited.map(range(3))}
+
+    began = time.monotonic()
+    states = spelled.states(program)
+    assert all(state.is_successful() for state in states.values())
+    assert len(notes(path)) == 18
+    if "rate" in options:
+        assert time.monotonic() - began > 8 / 20 - 0.05
+    else:
+        assert most_at_once(path) == 1
+
+
+def test_a_task_with_another_limit_has_one_of_its_own(run, tmp_path):
+    path = tmp_path / "notes"
+    limited = task(timed(path), name="limited", max_concurrency=2)
+    with Flow("own") as flow:
+        limited.map(range(4))
+        limited.copy(max_concurrency=1).map(range(4))
+    state = run(flow)
+    assert state.is_successful()
+    assert most_at_once(path) <= 3

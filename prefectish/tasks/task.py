@@ -174,6 +174,8 @@ class Task(FlowNode, Generic[R]):
     runs_again: bool = False
 
     _home: Home | None = None
+    #: The same in all calls of a task, which share its limits.
+    _shares_limits: object = None
     #: Of the copy that `reduce` makes: how many results one call combines.
     _fan_in: int | None = None
 
@@ -384,6 +386,8 @@ class Task(FlowNode, Generic[R]):
             kwargs = {name: allowing_failure(value) for name, value in kwargs.items()}
             upstream_tasks = tuple(map(allowing_failure, several(upstream_tasks)))
         flow = self._flow(flow)
+        if self._shares_limits is None and (self.max_concurrency or self.rate):
+            self._shares_limits = object()
         new = self._copy(options_around(self, task_args) or {})
         new.bind(*args, mapped=mapped, upstream_tasks=upstream_tasks, flow=flow, **kwargs)
         new._home = Home(weakref.ref(flow), flow.slugs[new], flow.name)

@@ -349,12 +349,16 @@ class Limits:
         self._rates: dict[int, Rate] = {}
         #: Steps that were too early under their rate.
         self.waiting: set[int] = set()
+        of_calls: dict[object, Limit] = {}  # calls of one task share its limits
+        rates: dict[object, Rate] = {}
         for step in plan.steps:
             task = step.task
+            calls = getattr(task, "_shares_limits", None) or step.number
+            own, rate = task.max_concurrency, task.rate
             self.add_step(
                 step,
-                Limit(task.max_concurrency) if task.max_concurrency else None,
-                Rate(task.rate) if task.rate else None,
+                of_calls.setdefault((calls, own), Limit(own)) if own else None,
+                rates.setdefault((calls, rate), Rate(rate)) if rate else None,
             )
 
     def add_step(self, step: Step, own: Limit | None, rate: Rate | None) -> None:
