@@ -196,4 +196,4 @@ def test_run_with_given_states_is_recorded(executor: Any, noted: Any) -> None:
     assert state.result == (12, 30)
     recorded = history.run(state.context["flow_run_id"])
     assert recorded.state == "Success"
-    assert recorded.counts().items == {"succeeded": 3}  # of the call, and of both children
+    assert recorded.counts().items == {"succeeded": 4}  # both children, their total, and the call
