@@ -6,11 +6,11 @@ from prefectish import triggers
 from prefectish.edges import Edge
 from prefectish.engine import signals
 from prefectish.engine.capture import Error, Value
+from prefectish.engine.deferred import Deferred
 from prefectish.engine.jobs.job import StepSpec
 from prefectish.engine.plan.steps import Input, TaskName
 from prefectish.engine.state import (
     Cancelled,
-    Deferred,
     Failed,
     Looped,
     Mapped,

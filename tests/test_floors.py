@@ -52,6 +52,7 @@ FLOORS = [
         "prefectish.engine.capture",
         "prefectish.engine.clock",
         "prefectish.engine.context",
+        "prefectish.engine.deferred",
         "prefectish.engine.preparation",
         "prefectish.engine.process_tree",
         "prefectish.engine.retries",

@@ -9,10 +9,11 @@ import re
 import pytest
 
 from prefectish.engine.context import bind, unbind
+from prefectish.engine.deferred import Deferred
 from prefectish.engine.jobs import references
 from prefectish.engine.jobs.envelope import encode
 from prefectish.engine.jobs.references import Discarded, Gone, Held, LeftOnWorker, ResultRef, Unpicklable
-from prefectish.engine.state import Deferred, Success
+from prefectish.engine.state import Success
 from prefectish.errors import PrefectishError, ResultReleased
 
 

@@ -15,12 +15,12 @@ from hypothesis import strategies as st
 from prefectish.engine import signals
 from prefectish.engine.capture import capture
 from prefectish.engine.context import context
+from prefectish.engine.deferred import Deferred
 from prefectish.engine.state import (
     Cached,
     Cancelled,
     Cancelling,
     Crashed,
-    Deferred,
     Failed,
     Finished,
     Looped,

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from prefectish.caching.validators import duration_only
-from prefectish.engine.state import Cached, Deferred
+from prefectish.engine.deferred import Deferred
+from prefectish.engine.state import Cached
 from prefectish.kinds import is_a
 
 #: Names in the context of a cached state: its key; the run that made it; the code that made it, where that matters.

@@ -15,7 +15,7 @@ from typing import Any, Self
 from prefectish.compat.configuration import config
 from prefectish.compat.serializers import JSONSerializer, PickleSerializer, Serializer
 from prefectish.compat.stores import PrefectStore
-from prefectish.engine.state import Deferred
+from prefectish.engine.deferred import Deferred
 
 
 class Result(Deferred):

@@ -37,40 +37,12 @@ from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Self, overload
 from prefectish.callable_pickling import portable_class
 from prefectish.engine import clock as clocks
 from prefectish.engine.context import current
+from prefectish.engine.deferred import Deferred
 from prefectish.engine.task_states import Children, Parents, Readable
 from prefectish.exception_pickling import PickledException, traceback_of
 from prefectish.missing_names import lead_out
 from prefectish.safe_repr import printable
 from prefectish.source_lines import name_cells
-
-
-class Deferred:
-    """Base class of results that are elsewhere and are fetched when they are read."""
-
-    __slots__ = ()
-
-    def get(self) -> Any:
-        """Return the value itself."""
-        raise NotImplementedError
-
-    @property
-    def is_here(self) -> bool:
-        """Whether the value can be read without what made it: its worker, or the run."""
-        return True
-
-    @property
-    def is_away(self) -> bool:
-        """Whether the value has to be looked up where it is kept to know that it is still there."""
-        return False
-
-    @property
-    def is_kept(self) -> bool:
-        """Whether the value is still there; looks where it is kept."""
-        return True
-
-    def packed(self, label: str) -> Deferred:
-        """Return it as it crosses a process boundary; `label` names it in errors."""
-        return self
 
 
 class State(Readable):

@@ -8,8 +8,9 @@ from typing import Any
 from sqlalchemy import select
 
 from prefectish import config
+from prefectish.engine.deferred import Deferred
 from prefectish.engine.jobs.struct import Struct
-from prefectish.engine.state import Deferred, Mapped, Pending, State
+from prefectish.engine.state import Mapped, Pending, State
 from prefectish.engine.task_states import TaskStates
 from prefectish.engine.worker.stored_result import Stored
 from prefectish.history import schema

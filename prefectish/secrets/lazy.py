@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
+from prefectish.engine.deferred import Deferred
 from prefectish.engine.jobs.envelope import encode
-from prefectish.engine.state import Deferred, State
+from prefectish.engine.state import State
 from prefectish.kinds import is_a
 from prefectish.secrets.output_masking import mask_output
 from prefectish.tasks.collections import Dict, List, Set, Tuple

@@ -21,7 +21,8 @@ from typing import Any
 from prefectish.callable_pickling import check_name, is_dispatch, reduce_dispatch
 from prefectish.engine.capture import Error, Value, capture
 from prefectish.engine.context import context
-from prefectish.engine.state import Deferred, Failed, Mapped, State
+from prefectish.engine.deferred import Deferred
+from prefectish.engine.state import Failed, Mapped, State
 from prefectish.errors import RemoteError, ResultUnpickleError, describe, shorten, text_of
 from prefectish.exception_pickling import rebuild_exception, reduce_exception
 from prefectish.kinds import is_a

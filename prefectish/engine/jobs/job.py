@@ -7,9 +7,10 @@ from enum import IntEnum
 from typing import TYPE_CHECKING, Any
 
 from prefectish import triggers
+from prefectish.engine.deferred import Deferred
 from prefectish.engine.jobs.struct import Struct
 from prefectish.engine.plan.placement import differs_by_child
-from prefectish.engine.state import Deferred, Pending, State
+from prefectish.engine.state import Pending, State
 from prefectish.kinds import is_a
 from prefectish.secrets.lazy import NoStorage, is_deriving, storage_of
 from prefectish.tasks.mapping import item_at

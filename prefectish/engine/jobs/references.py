@@ -41,8 +41,8 @@ from collections.abc import Callable
 from typing import Any
 
 from prefectish.engine.context import current
+from prefectish.engine.deferred import Deferred
 from prefectish.engine.jobs.struct import Struct
-from prefectish.engine.state import Deferred
 from prefectish.errors import PrefectishError, ResultReleased, text_of
 from prefectish.kinds import is_a
 

@@ -6,12 +6,13 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from prefectish.engine.capture import Error, Value, capture
+from prefectish.engine.deferred import Deferred
 from prefectish.engine.jobs.job import Pick
 from prefectish.engine.jobs.references import Held
 from prefectish.engine.plan.map_domain import Measure, element_width, measure
 from prefectish.engine.plan.steps import Step
 from prefectish.engine.scheduling.run_state import MapState, StepState
-from prefectish.engine.state import Deferred, Failed, Skipped, State, Success, TriggerFailed
+from prefectish.engine.state import Failed, Skipped, State, Success, TriggerFailed
 from prefectish.engine.worker.decide import unread_item
 from prefectish.errors import text_of
 from prefectish.kinds import is_a

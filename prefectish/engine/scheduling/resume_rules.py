@@ -12,13 +12,14 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
+from prefectish.engine.deferred import Deferred
 from prefectish.engine.jobs.job import ITEM, STEP, Pick, StepSpec
 from prefectish.engine.jobs.references import Held
 from prefectish.engine.plan.item_key import ITEM_NUMBER, ItemId, item_id_of
 from prefectish.engine.plan.steps import Plan, Step
 from prefectish.engine.scheduling.previous_run import PreviousResult, PreviousRun, PreviousWait
 from prefectish.engine.scheduling.run_state import NOT_RUN, MapRow, StepChain, StepState
-from prefectish.engine.state import Deferred, State, Success
+from prefectish.engine.state import State, Success
 from prefectish.engine.worker.run_steps import gather
 from prefectish.engine.worker.storage import ResultStorage
 from prefectish.engine.worker.time_limit import key_in_time

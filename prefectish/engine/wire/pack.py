@@ -12,12 +12,13 @@ from typing import Any
 
 from prefectish.engine.capture import Error, Value, capture
 from prefectish.engine.context import get_logger
+from prefectish.engine.deferred import Deferred
 from prefectish.engine.jobs.envelope import SIMPLE, Encoded, dumps, encode, encode_state, weight
 from prefectish.engine.jobs.job import SHARED, ChainSpec, Pick, Record, StepSpec, Upcoming
 from prefectish.engine.jobs.references import Held, ResultRef, Unpicklable, UpstreamRef
 from prefectish.engine.plan.steps import Plan
 from prefectish.engine.preparation import Preparation, required
-from prefectish.engine.state import Deferred, Failed, Mapped, State, Success
+from prefectish.engine.state import Failed, Mapped, State, Success
 from prefectish.engine.wire.execute import reopen_chain
 from prefectish.engine.wire.pickle_path import pickle_path
 from prefectish.errors import FlowDefinitionError, text_of

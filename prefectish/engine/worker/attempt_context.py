@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from prefectish import config
 from prefectish.engine.context import get_logger
+from prefectish.engine.deferred import Deferred
 from prefectish.engine.jobs.log_lines import LogLine, LogLines
 from prefectish.engine.pause import ANSWERS
-from prefectish.engine.state import Deferred, Paused, Pending, Resume, Retrying, State
+from prefectish.engine.state import Paused, Pending, Resume, Retrying, State
 from prefectish.engine.worker import body_progress
 from prefectish.kinds import is_a
 from prefectish.secrets.store import stand_ins

@@ -15,9 +15,10 @@ from contextlib import suppress
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from prefectish.engine.deferred import Deferred
 from prefectish.engine.jobs.envelope import SIMPLE, dumps, encode_state, remote_error
 from prefectish.engine.signals import StateSignal, signal_from_state
-from prefectish.engine.state import Deferred, State
+from prefectish.engine.state import State
 from prefectish.engine.worker.stored_result import Stored
 from prefectish.errors import RemoteError
 from prefectish.kinds import is_a

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
+from prefectish.engine.deferred import Deferred
 from prefectish.engine.jobs.envelope import Encoded, dumps
-from prefectish.engine.state import Deferred
 from prefectish.errors import ResultCorrupt, ResultReleased
 from prefectish.results.templates import Template
 
