@@ -57,6 +57,7 @@ FLOORS = [
         "prefectish.engine.process_tree",
         "prefectish.engine.retries",
         "prefectish.engine.side_thread",
+        "prefectish.engine.state_column",
         "prefectish.engine.task_counts",
         "prefectish.engine.task_states",
     ],
@@ -160,6 +161,7 @@ ANNOTATED = {
     "prefectish.flows": {"prefectish.registry"},
     "prefectish.functions.decorator": {"prefectish.registry"},
     "prefectish.edges": {"prefectish.tasks.task"},
+    "prefectish.engine.state_column": {"prefectish.engine.state"},
     "prefectish.engine.task_states": {"prefectish.engine.state"},
     "prefectish.engine.jobs.job": {
         "prefectish.engine.worker.cache",

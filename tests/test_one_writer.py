@@ -29,7 +29,7 @@ GUARDED = {
     MapState: {"width", "closed", "source", "paths", "before"},
     RunState: {"submitted_jobs", "over", "paused", "now", "raised"},
 }  # fmt: skip
-NAMES = set().union(*GUARDED.values()) | {"awaiting", "open"}
+NAMES = set().union(*GUARDED.values()) | {"awaiting", "open", "cells"}
 #: Methods that change a list, a set or a dict in place.
 IN_PLACE = {"append", "extend", "insert", "add", "update", "setdefault", "pop", "remove", "discard", "clear", "popitem"}
 #: Where an attribute of the same name belongs to another object, or is that object's own counter.
@@ -96,7 +96,7 @@ def test_tables_write_themselves_only_when_they_are_made(cls: type) -> None:
 def test_writes_in_any_form_are_seen() -> None:
     source = """
 run.left -= 1
-a.children[3], b.final = None, True
+a.children.cells[3], b.final = None, True
 run.kinds.update(x)
 del chain.open_rows[2]
 run.measurement: int = 3
@@ -105,5 +105,5 @@ self.final = True
 final = run.final
 """
     assert [name for _, name in writes(ast.parse(source))] == [
-        "left", "children", "final", "kinds", "open_rows", "measurement", "awaiting",
+        "left", "cells", "final", "kinds", "open_rows", "measurement", "awaiting",
     ]  # fmt: skip

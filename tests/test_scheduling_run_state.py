@@ -11,7 +11,7 @@ from prefectish import Flow
 from prefectish.engine.jobs.job import STEP
 from prefectish.engine.plan.steps import MapDomain, MapSource
 from prefectish.engine.scheduling.run_state import NOT_RUN, AdmissionMode, MapState, StepChain
-from prefectish.engine.state import Mapped, Retrying, Success
+from prefectish.engine.state import Mapped, Retrying
 
 
 def flattened(paths, below=None):
@@ -52,12 +52,13 @@ def test_ancestors_are_what_a_position_reads_directly_or_not():
 
 def test_row_is_ready_once_all_dependencies_are_final():
     chain = StepChain([], 0, SimpleNamespace(width=2))
-    first, second = (SimpleNamespace(children=[None, None]) for _ in range(2))
+    final = {"first": set(), "second": set()}
+    first, second = (SimpleNamespace(has=rows.__contains__) for rows in final.values())
     chain.dependencies = [first, second]
-    first.children[1] = Success()
+    final["first"].add(1)
     chain.dependency_finished(1, first)
     assert chain.next_row() is None
-    second.children[1] = Success()
+    final["second"].add(1)
     chain.dependency_finished(1, first)
     assert [chain.next_row(), chain.next_row()] == [1, None]
 

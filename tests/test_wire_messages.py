@@ -9,8 +9,8 @@ import pytest
 from prefectish.engine.jobs.envelope import encode, weight
 from prefectish.engine.jobs.job import Record
 from prefectish.engine.state import Failed, Retrying, Success
+from prefectish.engine.state_column import SUCCEEDED
 from prefectish.engine.wire.messages import RECORD_BYTES, Batch, Call, StepResult, open_batch
-from prefectish.engine.worker.decide import SUCCEEDED
 
 PLAIN = Record(Success(SUCCEEDED, 5), 1.5, worker="host:1", item_key="a")
 

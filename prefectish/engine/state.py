@@ -38,6 +38,7 @@ from prefectish.callable_pickling import portable_class
 from prefectish.engine import clock as clocks
 from prefectish.engine.context import current
 from prefectish.engine.deferred import Deferred
+from prefectish.engine.state_column import SUCCEEDED, StateColumn
 from prefectish.engine.task_states import Children, Parents, Readable
 from prefectish.exception_pickling import PickledException, traceback_of
 from prefectish.missing_names import lead_out
@@ -412,6 +413,32 @@ class Success(Finished):
     color = "#27b558"
 
 
+def plain_success(result: Any) -> Success:
+    """Return the state of a task that ended as most do, whatever the task is that asks."""
+    state = Success.__new__(Success)
+    _set_message(state, SUCCEEDED)
+    _set_result(state, result)
+    _set_context(state, None)
+    _set_cached_inputs(state, None)
+    return state
+
+
+#: A result of these is kept in its state: it could be taken for that of the child, or pickles only with it.
+_NO_CELLS = (State, BaseException)
+
+
+def cell_of(state: State) -> Any:
+    """Return what a `StateColumn` keeps of a state: of a plain success its result, else the state."""
+    if type(state) is not Success or state._context is not None or state._cached_inputs is not None:
+        return state
+    if type(state.message) is not str or state.message != SUCCEEDED:
+        return state
+    return state if issubclass(type(state._raw_result), _NO_CELLS) else state._result
+
+
+StateColumn.success, StateColumn.cell_of = plain_success, cell_of
+
+
 class Cached(Success, public=("hashed_inputs", "cached_parameters", "cached_result_expiration")):
     """Ended well, and the result is kept for other runs or comes from one.
 
@@ -493,8 +520,9 @@ class Mapped(Success, public=("map_states", "n_map_states")):
         """Return the results of the children in map order; None for a child of which nothing is known."""
         if self._raw_result is not None:
             return super().result
-        results = [None if child is None else child.result for child in self.map_states]
-        return results + [None] * (self.n_map_states - len(results))
+        states = self.map_states
+        known = states.results() if type(states) is StateColumn else [None if s is None else s.result for s in states]
+        return known + [None] * (self.n_map_states - len(known))
 
 
 class Failed(Finished):

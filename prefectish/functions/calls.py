@@ -151,7 +151,7 @@ class CallQueue:
         """Let a call start whose arguments are all known, unless it has started by then."""
         signature = call.signature
         children = signature.step_state.children
-        if children is None or children[call.row] is not None:  # it has ended, or was cancelled meanwhile
+        if children is None or children.has(call.row):  # it has ended, or was cancelled meanwhile
             return
         chain = signature.chain or self._open(signature)
         map_row = chain.open_rows.get(call.row)
@@ -357,7 +357,7 @@ class CallQueue:
             step_state is None
             or row is None
             or step_state.children is None
-            or step_state.children[row] is not None
+            or step_state.has(row)
             or self.run_state.over
         ):
             return

@@ -437,8 +437,8 @@ class MapFuture(Sequence[TaskFuture[R]]):
 
         self._map_call.listeners.append(listener)
         step_state = self._map_call.step_state
-        for row, state in enumerate(list(step_state.children or ()) if step_state is not None else ()):
-            if state is not None:
+        for row in range(len(step_state.children or ()) if step_state is not None else 0):
+            if step_state is not None and step_state.has(row):
                 tell(row)
         return lambda: self._map_call.listeners.remove(listener)
 

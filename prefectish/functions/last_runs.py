@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from prefectish.engine.scheduling.verdict import states_so_far
-from prefectish.engine.state import Mapped, State, Success
+from prefectish.engine.state import Mapped, State, Success, plain_success
 from prefectish.engine.task_states import TaskStates
 
 if TYPE_CHECKING:
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 #: Flow functions whose last run is remembered.
 MOST_FLOWS = 20
-_SUCCESS = Success("Task run succeeded.")
+_SUCCESS = plain_success(None)
 _last: dict[str, tuple[str, TaskStates]] = {}  # by the name of the flow: identifier of the run, and its tasks
 
 

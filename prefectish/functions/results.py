@@ -7,6 +7,7 @@ from typing import Any
 
 from prefectish.engine.jobs.references import Held
 from prefectish.engine.state import Failed, Mapped, State, TriggerFailed
+from prefectish.engine.state_column import raw_results, replaced
 from prefectish.errors import TaskRunFailed, text_of
 from prefectish.functions.settled import Settled
 from prefectish.kinds import is_a
@@ -39,9 +40,8 @@ def owned(state: State, copies: MutableSet[Held]) -> State:
             return state
         copies.add(again)
         return state.replace(result=again)
-    if isinstance(state, Mapped) and any(c is not None and is_a(c._raw_result, Held) for c in state.map_states or ()):
-        children = [c if c is None else owned(c, copies) for c in state.map_states or ()]
-        return state.replace(map_states=children)
+    if isinstance(state, Mapped) and any(is_a(result, Held) for result in raw_results(state.map_states)):
+        return state.replace(map_states=replaced(state.map_states, lambda child: owned(child, copies)))
     return state
 
 

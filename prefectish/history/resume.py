@@ -15,6 +15,7 @@ from prefectish.engine.plan.steps import Plan, Step
 from prefectish.engine.scheduling.previous_run import PreviousResult, PreviousRun, PreviousWait
 from prefectish.engine.state import Failed, Paused, Resume, Retrying, Scheduled, State
 from prefectish.engine.state import State as AnyState
+from prefectish.engine.state_column import SUCCEEDED
 from prefectish.engine.worker.stored_result import Stored, is_replaced
 from prefectish.errors import RemoteError, ResultCorrupt, ResumeMismatch, RunLocked
 from prefectish.flow_version import differs_only_in_closure, task_version
@@ -303,7 +304,7 @@ def state_of(child: ChildRow, kept_in: Result | None, label: str) -> tuple[State
         return cls(child.error, RemoteError(kind, text, child.traceback), traceback=child.traceback), None
     if not cls().is_successful() or child.state == "Skipped":
         return cls(child.message), None
-    message = child.message or "Task run succeeded."
+    message = child.message or SUCCEEDED
     if child._row.location == NO_RESULT:
         return cls(message), None
     if child.location is None or kept_in is None:

@@ -17,6 +17,7 @@ from prefectish.engine.jobs.references import Held
 from prefectish.engine.scheduling.causes import cause_of
 from prefectish.engine.scheduling.events import AttemptEvent
 from prefectish.engine.state import Paused, Scheduled, State, Success
+from prefectish.engine.state_column import SUCCEEDED
 from prefectish.engine.worker.stored_result import Stored
 from prefectish.history import schema
 from prefectish.history.cells import BadCell
@@ -24,7 +25,6 @@ from prefectish.kinds import is_a
 from prefectish.secrets.masking import mask
 
 #: The message of a plain success, which is not stored.
-SUCCESS_MESSAGE = "Task run succeeded."
 #: Location of a result that is None.
 NO_RESULT = ""
 #: Maximum length of the stored context of a pause, in characters of JSON.
@@ -74,7 +74,7 @@ class EventRows:
         made = self.part if e.generation is None else e.generation
         head = (self.run, self._steps[e.step], e.row, self.part, made)
         at, seconds = round(e.wall.timestamp(), 3), round(e.seconds, 6)
-        if type(state) is Success and state._context is None and state.message == SUCCESS_MESSAGE:
+        if type(state) is Success and state._context is None and state.message == SUCCEEDED:
             location = _location(state)
             return (*head, _SUCCESS, e.attempt, seconds, at, worker, key, None, None, None, location, *_cost(e))
         return (
@@ -127,7 +127,7 @@ class EventRows:
 
     def _message(self, connection: Connection, state: State) -> int | None:
         message = state.message
-        if message is None or message == SUCCESS_MESSAGE:
+        if message is None or message == SUCCEEDED:
             return None
         return self._text(connection, str(message))
 

@@ -14,8 +14,8 @@ from prefectish.engine.plan.item_key import ItemId
 from prefectish.engine.plan.steps import Step
 from prefectish.engine.scheduling.previous_run import PreviousResult
 from prefectish.engine.state import State, Success
+from prefectish.engine.state_column import SUCCEEDED
 from prefectish.engine.worker import notes
-from prefectish.engine.worker.decide import SUCCEEDED
 from prefectish.engine.worker.notes import HOLDS, STATE
 from prefectish.engine.worker.storage import ITEM, VERSION
 from prefectish.engine.worker.stored_result import Stored

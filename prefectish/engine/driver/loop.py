@@ -27,6 +27,7 @@ from prefectish.engine.scheduling.progress import Progress
 from prefectish.engine.scheduling.run_state import NEVER_STARTED, StepState
 from prefectish.engine.scheduling.verdict import by_task
 from prefectish.engine.state import Cancelled, Failed, Mapped, Queued, State, Submitted, innermost
+from prefectish.engine.state_column import kinds_of
 from prefectish.engine.task_states import RunStory, keep_story
 from prefectish.engine.transitions import validating
 from prefectish.engine.worker.body_progress import OWNER, board
@@ -353,7 +354,7 @@ class Run:
         for step_state in list(self.progress.run_state.step_states):
             if step_state.step.slug == slug:
                 children = step_state.children
-                return children is not None and row < len(children) and children[row] is None
+                return children is not None and row < len(children) and not children.has(row)
         return False
 
     def _shows_causes(self) -> bool | None:
@@ -445,7 +446,8 @@ def _starts(plan: Plan, task_states: Mapping[Any, State]) -> dict[int, State]:
 
 def unwrapped(state: State) -> State:
     """Return the state in which a task was handed over or waited for a place; of a map, those of its children."""
-    if not isinstance(state, Mapped) or not any(isinstance(c, Queued | Submitted) for c in state.map_states or ()):
+    kinds = kinds_of(state.map_states) if isinstance(state, Mapped) else ()
+    if not isinstance(state, Mapped) or not any(issubclass(kind, Queued | Submitted) for kind in kinds):
         return innermost(state)
     return state.replace(map_states=[None if child is None else innermost(child) for child in state.map_states or ()])
 

@@ -31,7 +31,7 @@ from prefectish.source_lines import pickler_class
 #: Types that are sent as they are. Subclasses are not: their classes may be missing elsewhere.
 SIMPLE = frozenset({type(None), bool, int, float, complex, str, bytes})
 #: Those of them that are small, whatever their value.
-_SMALL = frozenset({type(None), bool, int, float, complex})
+SMALL = frozenset({type(None), bool, int, float, complex})
 #: Exceptions with a larger pickle, in bytes, are sent as text.
 MAX_ERROR_BYTES = 64 << 10
 #: An exception takes along so many of those that it was raised after.
@@ -179,7 +179,7 @@ def encode(value: Any, label: str, keep: bool = True) -> Any:
 
 def weight(result: Any) -> int:
     """Return the size in bytes, or nearly, of a result as it travels."""
-    if type(result) in _SMALL:
+    if type(result) in SMALL:
         return 8
     if is_a(result, Encoded):
         return result.nbytes

@@ -122,7 +122,7 @@ class Cancellation:
             row = 0  # the only one: there are no others to stop
         if row is not None and (chain is None or row not in chain.open_rows):
             children = step_state.children
-            if children is None or row >= len(children) or children[row] is None:
+            if children is None or row >= len(children) or not children.has(row):
                 self.changes.cancel_early(step_state, row)
             return
         if chain is None:
@@ -210,8 +210,8 @@ class Cancellation:
         if step_state.children is None:
             self.changes.end_step(step_state, rest)
             return
-        for row, state in enumerate(step_state.children):
-            if state is None:
+        for row in range(len(step_state.children)):
+            if not step_state.has(row):
                 self.changes.end_row(step_state, row, step_state.start_of(row) or NOT_RUN, rest)
         self.changes.finish_step(step_state)
 

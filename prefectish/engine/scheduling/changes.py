@@ -33,16 +33,14 @@ from prefectish.engine.scheduling.run_state import (
     StepChain,
     StepState,
 )
-from prefectish.engine.state import Cached, Mapped, State, Success
+from prefectish.engine.state import Cached, Mapped, State, Success, cell_of
+from prefectish.engine.state_column import OPEN, StateColumn
 from prefectish.engine.transitions import validating
 from prefectish.engine.worker.cache import by_own_clock, is_hit, remember
 from prefectish.kinds import is_a
 
 #: Weight of the newest row in a chain's mean time.
 NEWEST = 0.1
-
-#: State of a call whose futures are gone.
-_DROPPED = Success("Task run succeeded.")
 
 #: Called with (step, old state, new state) for a transition made at the client; handlers may replace the new state.
 Notify = Callable[[StepState, State, State], State]
@@ -82,7 +80,7 @@ class Changes(MapChanges):
         if type(state) is not Success or state._context is not None:
             state = by_own_clock(step_state.step.task, state, self.run_state.now.wall)
             self._count_kind(step_state, state)
-        step_state.children[row] = state
+        step_state.children.cells[row] = cell_of(state)
         step_state.left -= 1
         if step_state.step.mapped:
             if step_state.widths is not None:
@@ -147,8 +145,7 @@ class Changes(MapChanges):
         assert children is not None
         step_state.final = True
         if step_state.step.mapped:
-            order = map_state.order() if map_state is not None else None
-            states = list(children) if order is None else [children[row] for row in order]
+            states = children.in_order(None if map_state is None else map_state.order())
             step_state.state = Mapped("Mapped tasks ended.", map_states=states, n_map_states=len(states))
             if step_state.rerun or not self._is_resumed:  # else its handlers were called when it ended
                 notify_map_ended(step_state.step.task, step_state.state)
@@ -232,12 +229,12 @@ class Changes(MapChanges):
 
     def open_step(self, step_state: StepState) -> None:
         """Open the one row of a step that is not mapped."""
-        step_state.children, step_state.left = [None], 1
+        step_state.children, step_state.left = StateColumn([OPEN]), 1
 
     def open_map(self, step_state: StepState, state: State, map_state: MapState) -> None:
         """Open the rows of a map, as many as are known."""
         step_state.state, step_state.map_state = state, map_state
-        step_state.children = [None] * (map_state.width or 0)
+        step_state.children = StateColumn([OPEN] * (map_state.width or 0))
         step_state.left = len(step_state.children)
         map_state.members.append(step_state)
 
@@ -271,7 +268,7 @@ class Changes(MapChanges):
         """Keep a final state that was known before the run, of a map with those of its children and their lengths."""
         step_state.state, step_state.final = state, True
         if children is not None:
-            step_state.children = list(children)
+            step_state.children = StateColumn.of(children)
         if step_state.widths is not None and widths is not None:
             step_state.widths.update(widths)
 
@@ -523,10 +520,10 @@ class Changes(MapChanges):
         if map_row is not None:
             self.end_probe(chain, map_row)
             self.leave_window(map_row)
-        elif all(s.children is not None and s.children[row] is not None for s in chain.step_states):
+        elif all(s.has(row) for s in chain.step_states):
             chain.done -= 1
         for step_state in chain.step_states:
-            if step_state.children is not None and step_state.children[row] is not None:
+            if step_state.has(row):
                 self.forget_state(step_state, row)
 
     def forget_state(self, step_state: StepState, row: int) -> None:
@@ -534,7 +531,7 @@ class Changes(MapChanges):
         assert step_state.children is not None
         state = step_state.children[row]
         assert state is not None
-        step_state.children[row] = None
+        step_state.children.cells[row] = OPEN
         step_state.left += 1
         if type(state) in step_state.kinds and (type(state) is not Cached or is_hit(state)):
             step_state.kinds[type(state)] -= 1
@@ -547,6 +544,6 @@ class Changes(MapChanges):
         if step_state.children is not None and row < len(step_state.children):
             state = step_state.children[row]
             if type(state) is Success:
-                step_state.children[row] = _DROPPED
+                step_state.children.cells[row] = None  # a plain success that returned nothing
             elif state is not None and state.is_successful():
-                step_state.children[row] = state.replace(result=None)
+                step_state.children.cells[row] = state.replace(result=None)

@@ -230,8 +230,9 @@ class CrashPolicy:
         self.lost = lost
         if lost.cause is LossCause.SCHEDULER_LOST:
             for step_state in self.run_state.step_states:
-                for row, state in enumerate(step_state.children or ()):
-                    if state is None and step_state.chain is not None and row not in step_state.chain.open_rows:
+                chain = step_state.chain
+                for row in range(len(step_state.children or ())):
+                    if not step_state.has(row) and chain is not None and row not in chain.open_rows:
                         start = step_state.start_of(row) or NOT_RUN
                         self.changes.end_row(step_state, row, start, _crashed(step_state, row, lost))
         self.cancellation.end(lambda step_state, row: _crashed(step_state, row, lost), NEVER_STARTED, now)

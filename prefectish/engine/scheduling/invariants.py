@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from types import NoneType
+
 from prefectish.engine.scheduling.run_state import MapRow, RunState, StepChain, StepState
+from prefectish.engine.state import Failed
 from prefectish.errors import InvalidRunState
 
 #: Children that :func:`validate` looks at in one turn, on average.
@@ -52,7 +55,7 @@ def _check_row(chain: StepChain, map_row: MapRow, where: str) -> int:
     for position, step_state in enumerate(chain.step_states):
         children = step_state.children
         if children is not None:
-            has_state = children[map_row.row] is not None
+            has_state = step_state.has(map_row.row)
             _hold(not final >> position & 1 or has_state, f"{step_state.step.slug} is final and has a state", where)
             _hold(
                 bool(final >> position & 1) or not has_state, f"{step_state.step.slug} has a state and is final", where
@@ -64,8 +67,9 @@ def _check_step(step_state: StepState) -> None:
     children, where = step_state.children, step_state.step.slug
     if children is None or step_state.chain is None:
         return
-    _hold(step_state.left == sum(c is None for c in children), "left is the number of rows without a state", where)
-    failed = sum(c is not None and c.is_failed() for c in children)
+    kinds = children.kinds()
+    _hold(step_state.left == kinds[NoneType], "left is the number of rows without a state", where)
+    failed = sum(count for kind, count in kinds.items() if issubclass(kind, Failed))
     _hold(step_state.failures == failed, "failures is the number of rows that failed", where)
     if step_state.map_state is not None:
         _hold(step_state.map_state.width == len(children), "the map domain has one position for each row", where)

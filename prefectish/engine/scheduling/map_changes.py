@@ -18,6 +18,7 @@ from prefectish.engine.scheduling.admission import Admission
 from prefectish.engine.scheduling.items import pulled_item
 from prefectish.engine.scheduling.run_state import MapState, RunState, StepState, Stream, chains_of
 from prefectish.engine.state import Failed, State
+from prefectish.engine.state_column import OPEN
 
 
 class MapChanges:
@@ -86,8 +87,9 @@ class MapChanges:
         if map_state.next_source is None:
             self._add_elements(map_state, source, row)
             return
-        children = source.children or ()
-        while map_state.next_source < len(children) and children[map_state.next_source] is not None:
+        children = source.children
+        assert children is not None
+        while map_state.next_source < len(children) and children.has(map_state.next_source):
             self._add_elements(map_state, source, map_state.next_source)
             map_state.next_source += 1
 
@@ -111,7 +113,7 @@ class MapChanges:
         map_state.width += count
         for member in map_state.members:
             assert member.children is not None
-            member.children.extend([None] * count)
+            member.children.cells.extend([OPEN] * count)
             member.left += count
             for reduction in self._reductions.get(member.step.number, ()):
                 assert reduction.tree is not None

@@ -108,7 +108,7 @@ class MapParents:
         if not source.final and any(chosen_name(step) is not None for step in self.plan.steps if self._grows(step)):
             self.changes.grow_in_order(map_state)  # of two children with one name the first in the map has it
         for row in rows_in_order(source):
-            if source.children is not None and source.children[row] is not None:
+            if source.has(row):
                 self.changes.grow_map(map_state, source, row)
 
     def _grows(self, step: Step) -> bool:

@@ -52,6 +52,7 @@ from prefectish.engine.scheduling.story import RecordedChanges
 from prefectish.engine.scheduling.streams import Streams
 from prefectish.engine.scheduling.verdict import CRASHED, FAILED, flow_state
 from prefectish.engine.state import Cancelled, Crashed, Failed, Paused, Resume, State
+from prefectish.engine.state_column import raw_results
 from prefectish.engine.task_states import RunStory, SlowChild
 from prefectish.engine.transitions import check, check_attempt, validating
 
@@ -270,8 +271,8 @@ class Progress:
 
     def held(self) -> list[Held]:
         """Return the results that are still held where they were made."""
-        states = (state for step_state in self.run_state.step_states for state in step_state.children or ())
-        tables = (state._raw_result for state in states if state is not None)
+        steps = self.run_state.step_states
+        tables = itertools.chain.from_iterable(raw_results(step_state.children) for step_state in steps)
         found = itertools.chain(tables, list(self.changes.result_release.copies))
         return [result for result in found if issubclass(type(result), Held) and result.handle is not None]
 

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from prefectish.engine.jobs.references import Held
 from prefectish.engine.scheduling.run_state import NEVER_STARTED, MapState, StepChain, StepState
-from prefectish.engine.state import Mapped, State
+from prefectish.engine.state import Mapped
+from prefectish.engine.state_column import StateColumn
 
 if TYPE_CHECKING:
     from prefectish.engine.plan.reduction import ReductionTree
@@ -45,9 +46,9 @@ class ReductionChain(StepChain):
 
     def find_ready(self) -> None:
         """Find the rows that are ready at the beginning."""
-        for state in self.source.children or ():
-            if state is not None:
-                self._look_at(state)
+        for row in range(len(self.source.children or ())):
+            if self.source.has(row):
+                self._look_at(row)
         self.check_rows(range(len(self.tree.reads)))
 
     def check_rows(self, rows: range) -> None:
@@ -58,11 +59,8 @@ class ReductionChain(StepChain):
 
     def dependency_finished(self, row: int, of: StepState) -> bool:
         """Note that something is final that a row reads: a child of the map, or another row."""
-        assert of.children is not None
-        state = of.children[row]
-        assert state is not None
         if of is self.source:
-            self._look_at(state)
+            self._look_at(row)
         elif self.tree.reads_leaves(row):
             self.combined += len(self.tree.reads[row])
         reader = self.reader_of(of, row)
@@ -71,26 +69,32 @@ class ReductionChain(StepChain):
         heappush(self.ready, reader)
         return True
 
-    def _look_at(self, state: State) -> None:
-        if not self.holds and state.is_successful():
-            self.holds = issubclass(type(state._raw_result), Held)
+    def _look_at(self, row: int) -> None:
+        """Note by a child of the map that ended well whether its results stay on workers."""
+        children = self.source.children
+        if self.holds or children is None:
+            return
+        if issubclass(type(children.raw(row)), Held):
+            self.holds = True
+        elif self.holds is None and self.source.state_of(row).is_successful():
+            self.holds = False
 
     def _is_ready(self, row: int) -> bool:
         children = self.step_states[0].children
         assert children is not None and self.source.children is not None
-        if children[row] is not None or row in self.open_rows:
+        if children.has(row) or row in self.open_rows:
             return False
         reads, rows = self.tree.reads[row], None
         if type(reads) is range:
             children, rows = self.source.children, self._rows
         # What is read ends in its order as a rule: most often the last one says no.
-        return all(children[read if rows is None else rows[read]] is not None for read in reversed(reads))
+        return all(children.has(read if rows is None else rows[read]) for read in reversed(reads))
 
-    def _states(self, row: int) -> list[State | None]:
+    def _states(self, row: int) -> StateColumn:
         """Return the states of what a row reads, in map order."""
         of = self.source if self.tree.reads_leaves(row) else self.step_states[0]
         assert of.children is not None
-        return [of.children[r] for _, r in self.reads_of(row)]
+        return of.children.in_order([r for _, r in self.reads_of(row)])
 
     def group_of(self, row: int) -> Mapped:
         """Return what a row is given: the states that it combines."""

@@ -112,28 +112,24 @@ class ResultRelease:
         if children is not None and row >= len(children):
             return
         # A value that was known before its step was added has no rows.
-        state = source.state if children is None else children[row]
-        if state is None or not is_a(state._raw_result, Held) or state._raw_result.handle is None:
+        result = source.state._raw_result if children is None else children.raw(row)
+        if not is_a(result, Held) or result.handle is None:
             return
         if all(self._done(source, reader, row) for reader in self._readers(source)):
-            state._raw_result.release()
+            result.release()
 
     def _done(self, source: StepState, consumer: StepState, row: int) -> bool:
         if consumer.final:
             return True
         if isinstance(consumer.chain, ReductionChain):
             reader = consumer.chain.reader_of(source, row)
-            return _is_final(consumer, reader) if reader is not None else _is_root(source, row)
+            return consumer.has(reader) if reader is not None else _is_root(source, row)
         if source.step.fan_in is not None and not _is_root(source, row):
             return True
         if source.children is None or not self._elementwise[source.step.number, consumer.step.number]:
             return False
         children = consumer.children
-        return children is not None and row < len(children) and children[row] is not None
-
-
-def _is_final(step_state: StepState, row: int) -> bool:
-    return step_state.children is not None and step_state.children[row] is not None
+        return children is not None and row < len(children) and children.has(row)
 
 
 def _is_root(step_state: StepState, row: int) -> bool:

@@ -7,7 +7,7 @@ too. Where that is not possible the error says why, and that ``flow.resume(run_i
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from heapq import heapify
 from typing import Any
 
@@ -247,7 +247,7 @@ class FailedRetrier:
         return times * SUBMISSIONS
 
 
-def _children(step_state: StepState) -> list[State | None]:
+def _children(step_state: StepState) -> Sequence[State | None]:
     return step_state.children or []
 
 

@@ -40,6 +40,7 @@ from prefectish.engine.plan.steps import Group, MapDomain, Plan, Step
 from prefectish.engine.scheduling.events import AttemptEvent, FailureEvent
 from prefectish.engine.scheduling.timers import Timers
 from prefectish.engine.state import Cancelled, Mapped, Pending, State
+from prefectish.engine.state_column import OPEN, StateColumn
 from prefectish.engine.task_counts import NOT_STARTED
 from prefectish.engine.worker.decide import unread_item
 from prefectish.engine.worker.logs.relay import AttemptLog
@@ -125,7 +126,7 @@ class StepState:
         self.state: State = NOT_RUN
         self.final = False
         self.blocked = False
-        self.children: list[State | None] | None = None
+        self.children: StateColumn | None = None
         self.left = 0
         self.measurement: Any = None
         self.widths: dict[int, int] | None = {} if step.mapped and step.measure >= Measure.ELEMENTS else None
@@ -164,10 +165,8 @@ class StepState:
             return self.state if self.children is None else self.children[0] or self._waiting(0)
         if self.final:
             return self.state
-        states = [child or self._waiting(row) for row, child in enumerate(self.children)]
-        order = self.map_state.order() if self.map_state else None
-        if order is not None:
-            states = [states[row] for row in order]
+        cells = [self._waiting(row) if cell is OPEN else cell for row, cell in enumerate(self.children.cells)]
+        states = StateColumn(cells).in_order(self.map_state.order() if self.map_state else None)
         return Mapped("Mapped tasks submitted for execution.", map_states=states, n_map_states=len(states))
 
     @property
@@ -180,13 +179,15 @@ class StepState:
         """Return the state of a row as it is now."""
         return (self.children[row] if self.children is not None else None) or self._waiting(row)
 
+    def has(self, row: int) -> bool:
+        """Whether a row is final."""
+        return self.children is not None and self.children.cells[row] is not OPEN
+
     def _waiting(self, row: int) -> State:
-        map_row = self.chain.open_rows.get(row) if self.chain else None
-        if map_row is not None and self.chain is not None:
+        waiting = None
+        if self.chain is not None and (map_row := self.chain.open_rows.get(row)) is not None:
             waiting = map_row.starts.get(self.chain.position[self.step.number])
-            if waiting is not None:
-                return waiting
-        return self.start_of(row) or NOT_RUN
+        return waiting or self.start_of(row) or NOT_RUN
 
 
 class MapState:
@@ -469,12 +470,10 @@ class StepChain:
     def dependency_finished(self, row: int, of: StepState) -> bool:
         """Note that `row` is final of a step that the chain waits for; return whether it is of all, and so is ready."""
         width = self.map_state.width if self.map_state is not None else 1
-        if row < (width or 0) and all(
-            d.children is not None and d.children[row] is not None for d in self.dependencies
-        ):
+        is_ready = row < (width or 0) and all(d.has(row) for d in self.dependencies)
+        if is_ready:
             heappush(self.ready, row)
-            return True
-        return False
+        return is_ready
 
     def key_of(self, row: int) -> str | None:
         """Return the key of a row that came with one; None where it is made from the item."""

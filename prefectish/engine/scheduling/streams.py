@@ -25,7 +25,7 @@ class Streams:
         place = yielded.number, yielded.row
         step_state = self.run_state.step_states[yielded.number]
         children = step_state.children
-        if self.run_state.over or children is None or yielded.row >= len(children) or children[yielded.row] is not None:
+        if self.run_state.over or children is None or yielded.row >= len(children) or children.has(yielded.row):
             return  # it has ended: what is missing is in its result
         stream = self.run_state.streams.get(place)
         if stream is None:

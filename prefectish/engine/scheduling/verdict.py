@@ -18,6 +18,7 @@ from prefectish.engine.state import (
     Success,
     TriggerFailed,
 )
+from prefectish.engine.state_column import kinds_of
 from prefectish.engine.task_states import Arrow, SlowChild, TaskStates
 from prefectish.engine.worker.decide import finished
 
@@ -93,7 +94,7 @@ def _code(code: int) -> Mapping[str, int]:
 
 def _kinds_of(state: State) -> set[type[State]]:
     """Return the classes of the children of a Mapped state that have a state, or that of any other state."""
-    return set(map(type, state.map_states or ())) - {NoneType} if isinstance(state, Mapped) else {type(state)}
+    return set(kinds_of(state.map_states)) - {NoneType} if isinstance(state, Mapped) else {type(state)}
 
 
 def expand(state: State) -> Iterator[State]:
@@ -105,22 +106,26 @@ def expand(state: State) -> Iterator[State]:
 
 
 def _any_crashed(state: State) -> bool:
-    return any(isinstance(child, Crashed) for child in expand(state))
+    return any(issubclass(kind, Crashed) for kind in _kinds_of(state))
+
+
+def _any_failed(state: State) -> bool:
+    return any(issubclass(kind, Failed) for kind in _kinds_of(state))
 
 
 def first_causes(plan: Plan, states: Sequence[State]) -> set[int]:
     """Return the steps whose own failure made a reference task fail: walk upstream through failed triggers."""
     causes: set[int] = set()
     seen: set[int] = set()
-    todo = [n for n in plan.references if any(s.is_failed() for s in expand(states[n]))]
+    todo = [n for n in plan.references if _any_failed(states[n])]
     while todo:
         n = todo.pop()
         if n in seen:
             continue
         seen.add(n)
-        failed = [s for s in expand(states[n]) if s.is_failed()]
-        if any(not isinstance(s, TriggerFailed) for s in failed):
+        failed = [kind for kind in _kinds_of(states[n]) if issubclass(kind, Failed)]
+        if any(not issubclass(kind, TriggerFailed) for kind in failed):
             causes.add(n)
-        if any(isinstance(s, TriggerFailed) for s in failed):
-            todo.extend(i.source for i in plan.steps[n].inputs if any(s.is_failed() for s in expand(states[i.source])))
+        if any(issubclass(kind, TriggerFailed) for kind in failed):
+            todo.extend(i.source for i in plan.steps[n].inputs if _any_failed(states[i.source]))
     return causes

@@ -15,10 +15,10 @@ from prefectish.engine.jobs.job import ChainSpec, Pick, Record, StepSpec
 from prefectish.engine.jobs.references import Discarded, LeftOnWorker, ResultRef, UpstreamRef
 from prefectish.engine.process_tree import process_name
 from prefectish.engine.state import Failed, Mapped, Pending, State, Success
+from prefectish.engine.state_column import SUCCEEDED, replaced
 from prefectish.engine.wire.messages import Batch, Call, StepResult, is_plain
 from prefectish.engine.worker import lifetime, running
 from prefectish.engine.worker.attempt_context import AttemptContext
-from prefectish.engine.worker.decide import SUCCEEDED
 from prefectish.engine.worker.logs.capture import SETTINGS, listen
 from prefectish.engine.worker.recall import may_begin
 from prefectish.engine.worker.run_steps import run_steps
@@ -165,7 +165,8 @@ def substitute(item: Any, values: Sequence[StepResult]) -> Any:
     if is_a(item._raw_result, ResultRef):
         return item.replace(result=values[item._raw_result.number].record.state._raw_result)
     if type(item) is Mapped and item.map_states:
-        return item.replace(map_states=[substitute(child, values) for child in item.map_states], result=None)
+        children = replaced(item.map_states, lambda child: substitute(child, values), SIMPLE)
+        return item.replace(map_states=children, result=None)
     return item
 
 

@@ -13,7 +13,7 @@ from prefectish.engine.jobs.envelope import weight
 from prefectish.engine.jobs.job import Cost, Record
 from prefectish.engine.jobs.struct import Struct
 from prefectish.engine.state import State, Success
-from prefectish.engine.worker.decide import SUCCEEDED
+from prefectish.engine.state_column import SUCCEEDED
 
 #: Size of a record without its result, in bytes, roughly: for the size that is reported to Dask.
 RECORD_BYTES = 200

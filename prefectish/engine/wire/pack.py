@@ -13,12 +13,13 @@ from typing import Any
 from prefectish.engine.capture import Error, Value, capture
 from prefectish.engine.context import get_logger
 from prefectish.engine.deferred import Deferred
-from prefectish.engine.jobs.envelope import SIMPLE, Encoded, dumps, encode, encode_state, weight
+from prefectish.engine.jobs.envelope import SIMPLE, SMALL, Encoded, dumps, encode, encode_state, weight
 from prefectish.engine.jobs.job import SHARED, ChainSpec, Pick, Record, StepSpec, Upcoming
 from prefectish.engine.jobs.references import Held, ResultRef, Unpicklable, UpstreamRef
 from prefectish.engine.plan.steps import Plan
 from prefectish.engine.preparation import Preparation, required
 from prefectish.engine.state import Failed, Mapped, State, Success
+from prefectish.engine.state_column import replaced
 from prefectish.engine.wire.execute import reopen_chain
 from prefectish.engine.wire.pickle_path import pickle_path
 from prefectish.errors import FlowDefinitionError, text_of
@@ -81,7 +82,7 @@ class Packer:
             self.held.append(result)
             return state.replace(result=ResultRef(len(self.held) - 1))
         if type(state) is Mapped and state.map_states is not None:
-            children = [self.state(c, label) if c is not None else None for c in state.map_states]
+            children = replaced(state.map_states, lambda child: self.state(child, label), SMALL)
             return Mapped(state.message, map_states=children, n_map_states=state.n_map_states)
         packed = state if type(result) in SIMPLE or is_a(result, Deferred) else encode_state(state, label)
         large = self._large(packed._raw_result)

@@ -12,6 +12,7 @@ from typing import Any
 from prefectish.engine import clock as clocks
 from prefectish.engine.capture import Error, Value, capture
 from prefectish.engine.context import bind, current, unbind
+from prefectish.engine.deferred import Deferred
 from prefectish.engine.handlers import call_handlers
 from prefectish.engine.jobs.envelope import SIMPLE
 from prefectish.engine.jobs.failures import of_bounded_size
@@ -21,7 +22,6 @@ from prefectish.engine.plan.item_key import ITEM_KEY, item_key, name_of
 from prefectish.engine.plan.map_domain import SCALAR, UNMAPPABLE, Measure, element_width, measure
 from prefectish.engine.state import (
     Crashed,
-    Deferred,
     Failed,
     Looped,
     Pending,

@@ -21,12 +21,12 @@ from typing import TYPE_CHECKING, Any
 from prefectish.engine import retries, signals
 from prefectish.engine.capture import Error, Value, capture
 from prefectish.engine.clock import later
+from prefectish.engine.deferred import Deferred
 from prefectish.engine.jobs.envelope import SIMPLE
 from prefectish.engine.jobs.slots import fill_slots
 from prefectish.engine.plan.map_domain import SCALAR, SKIPPED_UPSTREAM, element_width, skips_reader
 from prefectish.engine.state import (
     Crashed,
-    Deferred,
     Failed,
     Finished,
     Mapped,
@@ -37,6 +37,7 @@ from prefectish.engine.state import (
     TimedOut,
     TriggerFailed,
 )
+from prefectish.engine.state_column import SUCCEEDED, kinds_of
 from prefectish.engine.transitions import can_end
 from prefectish.engine.worker.attempt_context import CRASH_PROGRESS
 from prefectish.errors import MAX_TEXT_LENGTH, after_earlier, describe, text_of
@@ -50,7 +51,6 @@ if TYPE_CHECKING:
     from prefectish.engine.jobs.job import StepSpec
     from prefectish.engine.plan.steps import Input
 
-SUCCEEDED = "Task run succeeded."
 #: Begins the message of a task whose body raised.
 BODY_FAILED = "Error during execution of task: "
 
@@ -151,7 +151,7 @@ def finished(state: State) -> bool:
     if not isinstance(state, Mapped):
         return isinstance(state, Finished)
     children = state.map_states or ()
-    kinds = set(map(type, children))  # a map may have a million children: no Python code for each
+    kinds = kinds_of(children)
     if not all(issubclass(kind, Finished) for kind in kinds):
         return False
     return Mapped not in kinds or all(finished(child) for child in children if child is not None)

@@ -19,6 +19,7 @@ from prefectish.engine.jobs.envelope import SIMPLE, encode
 from prefectish.engine.plan.item_key import ITEM_KEY
 from prefectish.engine.process_tree import process_id
 from prefectish.engine.state import Cached, Failed, Retrying, State, Success
+from prefectish.engine.state_column import SUCCEEDED
 from prefectish.engine.worker import notes
 from prefectish.engine.worker.notes import HOLDS, STATE
 from prefectish.engine.worker.redaction import redacted_state
@@ -149,14 +150,14 @@ class ResultStorage:
         if self.store.exists(own):
             if self.store.facts(own).get(HOLDS) == STATE:
                 return notes.read(self.store, own)
-            return Success("Task run succeeded.", Stored(self.store, own, label_of(ctx)))
+            return Success(SUCCEEDED, Stored(self.store, own, label_of(ctx)))
         name = self._chosen_place(ctx, inputs)
         if name is None or not self.store.exists(name):
             return None
         facts = self.store.facts(name)
         if facts.get(ATTEMPT) != own and not self._is_of_earlier_part(ctx, facts):
             return None
-        return Success("Task run succeeded.", Stored(self.store, name, label_of(ctx), run_id=self.run_id))
+        return Success(SUCCEEDED, Stored(self.store, name, label_of(ctx), run_id=self.run_id))
 
     def _is_of_earlier_part(self, ctx: AttemptContext, facts: dict[str, Any]) -> bool:
         """Whether a result is of the same child, and its end was not recorded before its client was killed."""
