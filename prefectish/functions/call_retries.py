@@ -83,7 +83,7 @@ def retry_calls(
     CannotRetry
         None of those that are chosen can.
     """
-    children = signature.step_state.children or []
+    children = signature.step_state.children or ()
     rows = [row for row, state in enumerate(children) if state is not None and state.is_failed() and chosen(row, state)]
     count, refused = 0, []
     for row in rows:
