@@ -11,7 +11,8 @@ from typing import Any
 
 from prefectish.caching.keys import digests_of
 from prefectish.engine import clock as clocks
-from prefectish.engine.state import Cached, same_value
+from prefectish.engine.capture import same_value
+from prefectish.engine.state import Cached
 
 _ABSENT = object()
 

@@ -63,3 +63,13 @@ def _without_our_frame(error: BaseException) -> BaseException:
     if error.__traceback__ is not None and error.__traceback__.tb_next is not None:
         error.__traceback__ = error.__traceback__.tb_next
     return error
+
+
+def same_value(left: Any, right: Any) -> bool:
+    """Compare two values of the user's; what has no plain answer, such as arrays, is the same only if identical."""
+    if left is right:
+        return True
+    try:
+        return bool(left == right)
+    except Exception:
+        return False

@@ -36,6 +36,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Self, overload
 
 from prefectish.callable_pickling import portable_class
 from prefectish.engine import clock as clocks
+from prefectish.engine.capture import same_value
 from prefectish.engine.context import current
 from prefectish.engine.deferred import Deferred
 from prefectish.engine.state_column import SUCCEEDED, StateColumn
@@ -433,7 +434,7 @@ def cell_of(state: State) -> Any:
         return state
     if type(state.message) is not str or state.message != SUCCEEDED:
         return state
-    return state if issubclass(type(state._raw_result), _NO_CELLS) else state._result
+    return state if issubclass(type(state._raw_result), _NO_CELLS) else state._raw_result
 
 
 StateColumn.success, StateColumn.cell_of = plain_success, cell_of
@@ -605,16 +606,6 @@ class Crashed(Failed, public=("cause", "evidence")):
         super().__init__(message, result, **common)
         _set(self, "cause", cause)
         _set(self, "evidence", evidence)
-
-
-def same_value(left: Any, right: Any) -> bool:
-    """Compare two values of the user's; what has no plain answer, such as arrays, is the same only if identical."""
-    if left is right:
-        return True
-    try:
-        return bool(left == right)
-    except Exception:
-        return False
 
 
 @overload
