@@ -6,12 +6,13 @@ from typing import Any
 
 from distributed import Future
 
+from prefectish.engine.jobs.bundle import BundleRecords
 from prefectish.engine.jobs.job import Job, Record
 from prefectish.engine.jobs.references import Held, LeftOnWorker
-from prefectish.engine.wire.messages import Batch, StepResult
-from prefectish.engine.worker.attempt import PENDING
+from prefectish.engine.wire.messages import Batch, StepResult, open_batch
 from prefectish.executors.dask_api import Key, submit_graph
 from prefectish.executors.lower import take_graph
+from prefectish.executors.open_keys import OpenKey
 from prefectish.kinds import is_a
 
 
@@ -33,20 +34,20 @@ def held_record(record: Record, label: str, handle: Any) -> Record:
     return record.with_state(state)
 
 
-def batch_records(
-    job: Job, number: int, records: list[tuple[int, Record]] | None, batch: Batch, source: Future
-) -> list[tuple[int, Record]]:
-    """Return the records of one branch of a batch; one that did not start is returned as it was submitted."""
-    if records is None:
-        return [(p, Record(job.starts.get(p, PENDING), begun=False)) for p in job.positions]
-    if len(records) != len(job.positions) or records[0][0] != job.positions[0]:
-        records = [(p, record) for p, (_, record) in zip(job.positions, records, strict=True)]
-    return [
-        (p, _with_large_result(job, number, p, record, batch, source))
-        if is_a(record.state._raw_result, LeftOnWorker)
-        else (p, record)
-        for p, record in records
-    ]
+def batch_records(entry: OpenKey, batch: Batch, source: Future) -> BundleRecords:
+    """Return the records of a batch, with those of its branches that were left out."""
+    found = open_batch(batch)
+    found.others.update(entry.refused)
+    for number, records in found.others.items():
+        if records is not None and any(is_a(record.state._raw_result, LeftOnWorker) for _, record in records):
+            job = entry.jobs[number]
+            found.others[number] = [
+                (p, _with_large_result(job, number, p, record, batch, source))
+                if is_a(record.state._raw_result, LeftOnWorker)
+                else (p, record)
+                for p, record in records
+            ]
+    return found
 
 
 def _with_large_result(job: Job, number: int, p: int, record: Record, batch: Batch, source: Future) -> Record:

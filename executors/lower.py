@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from prefectish.engine.capture import Error, capture
+from prefectish.engine.jobs.bundle import Bundle
 from prefectish.engine.jobs.envelope import EncodedError
 from prefectish.engine.jobs.job import CALL, ITEM, ChainSpec, Job, Record
 from prefectish.engine.jobs.references import LeftOnWorker
@@ -75,17 +76,18 @@ class LoweringOptions(NamedTuple):
 
 
 class LoweredBatch(NamedTuple):
-    """The graph of a batch, the jobs in it in order, and the records of those that were left out.
+    """The graph of a batch, empty if none of its branches can run.
 
     Attributes
     ----------
+    refused
+        Records of the branches with an input that cannot be pickled, by their number in the batch; they are left out.
     reads
         Whether it reads something that is not sent with the call.
     """
 
     graph: dict[Key, Task]
-    taken: list[Job]
-    refused: list[tuple[Job, list[tuple[int, Record]]]]
+    refused: dict[int, list[tuple[int, Record]]]
     reads: bool
 
 
@@ -215,36 +217,68 @@ def weigh(value: StepResult | Batch) -> StepResult | Batch:
     return StepResult(value.position, light, value.small)
 
 
-def lower_batch(jobs: Sequence[Job], chain: PackedChain, key: Key, options: LoweringOptions) -> LoweredBatch:
-    """Make the graph of a batch: one task for all steps of all its branches.
-
-    A branch with an input that cannot be pickled is left out, and its records are in `refused`.
-    """
+def lower_batch(bundle: Bundle, chain: PackedChain, key: Key, options: LoweringOptions) -> LoweredBatch:
+    """Make the graph of a batch: one task for all steps of all its branches."""
     packer = Packer()
     packer.held.extend(chain.held)
+    refused: dict[int, list[tuple[int, Record]]] = {}
+    if bundle.columns is None:
+        sent: Any = _branches(bundle.jobs, chain, packer, refused)
+    else:
+        columns = [
+            column if set(map(type, column)) <= _SMALL else _packed_column(bundle, k, chain, packer, refused)
+            for k, column in enumerate(bundle.columns)
+        ]
+        sent = bundle.rows, bundle.positions, columns
+    graph: dict[Key, Task] = {}
+    values = [options.reference(h) for h in packer.held]
+    if len(refused) < len(bundle):
+        patience = _BATCH_PATIENCE if bundle.chain.batch_size == "auto" and not bundle.probes else None
+        calls = pickle.dumps((patience, options.keep, options.verify, bundle.probes, sent, [*refused]), protocol=5)
+        graph[key] = Task(key, execute_batch, chain.payload, calls, *values)
+    return LoweredBatch(graph, refused, bool(values))
+
+
+def _branches(
+    jobs: Sequence[Job], chain: PackedChain, packer: Packer, refused: dict[int, list[tuple[int, Record]]]
+) -> list[tuple[Any, ...]]:
+    """Pack the branches of a batch one by one."""
     branches: list[tuple[Any, ...]] = []
-    taken: list[Job] = []
-    refused: list[tuple[Job, list[tuple[int, Record]]]] = []
-    for job in jobs:
+    for number, job in enumerate(jobs):
         items, failures = _pack_items(job, chain, packer)
         if failures:
             gone = {p for p, _ in failures}
             behind = [(p, Record(job.starts.get(p, PENDING))) for p in job.positions if p not in gone]
-            refused.append((job, [*failures, *behind]))
-            continue
+            refused[number] = [*failures, *behind]
         given = starts = _NOTHING  # one object for all of them is pickled once
         if job.given:
             given = {p: packer.state(s, "a step of the branch") for p, s in job.given.items()}
         if job.starts:
             starts = {p: packer.state(s, "an earlier attempt") for p, s in job.starts.items()}
         branches.append((job.index, job.positions, items, given, starts, job.submission))
-        taken.append(job)
-    probe_only = jobs[0].probe_only
-    patience = _BATCH_PATIENCE if jobs[0].chain.batch_size == "auto" and not probe_only else None
-    calls = pickle.dumps((patience, options.keep, options.verify, probe_only, branches), protocol=5)
-    values = [options.reference(h) for h in packer.held]
-    graph = {key: Task(key, execute_batch, chain.payload, calls, *values)} if taken else {}
-    return LoweredBatch(graph, taken, refused, bool(values))
+    return branches
+
+
+def _packed_column(
+    bundle: Bundle, k: int, chain: PackedChain, packer: Packer, refused: dict[int, list[tuple[int, Record]]]
+) -> list[Any]:
+    """Pack an input of all branches of a batch."""
+    assert bundle.columns is not None
+    position, which = chain.item_inputs[k]
+    spec = bundle.chain.steps[position]
+    i = spec.inputs[which]
+    packed: list[Any] = []
+    for number, (row, item) in enumerate(zip(bundle.rows, bundle.columns[k], strict=True)):
+        if type(item) in _SMALL:
+            packed.append(item)
+            continue
+        outcome = capture(packer.item, item, f"{i.source_slug}[{row}]")
+        if isinstance(outcome, Error):
+            records = dict(refused.get(number, ())) or {p: Record(PENDING) for p in bundle.positions}
+            records[position] = unpicklable_input(spec, row, i.key or i.source_slug, item, outcome.exception)
+            refused[number] = [*records.items()]
+        packed.append(None if isinstance(outcome, Error) else outcome.value)
+    return packed
 
 
 def take_graph(batch: Any, number: int, position: int, key: Key) -> dict[Key, Task]:

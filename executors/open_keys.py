@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 
 from distributed import Future
 
-from prefectish.engine.jobs.job import Job
+from prefectish.engine.jobs.bundle import Bundle
+from prefectish.engine.jobs.job import Job, Record
 from prefectish.engine.plan.placement import Placement
 from prefectish.executors.dask_api import Key
 from prefectish.executors.lower import PackedChain
@@ -18,8 +19,10 @@ class OpenKey:
 
     Attributes
     ----------
-    jobs
-        The job it belongs to, or the jobs of a batch in order.
+    bundle
+        What a batch carries; None for a single job.
+    refused
+        Records of the jobs of a batch that were left out, by their number in it.
     position
         The step, None for a batch.
     value
@@ -34,12 +37,18 @@ class OpenKey:
         Whether it reads what another open job makes.
     """
 
-    __slots__ = ("asks", "follows", "future", "jobs", "known", "position", "reads", "value")
+    __slots__ = ("_jobs", "asks", "bundle", "follows", "future", "known", "position", "reads", "refused", "value")
 
     def __init__(
-        self, jobs: Sequence[Job], position: int | None, future: Future, value: tuple[Future, int] | None = None
+        self,
+        jobs: Sequence[Job] | Bundle,
+        position: int | None,
+        future: Future,
+        value: tuple[Future, int] | None = None,
     ) -> None:
-        self.jobs = jobs
+        self.bundle = jobs if isinstance(jobs, Bundle) else None
+        self._jobs: Sequence[Job] = () if isinstance(jobs, Bundle) else jobs
+        self.refused: dict[int, list[tuple[int, Record]]] = {}
         self.position = position
         self.future = future
         self.value = value
@@ -47,6 +56,22 @@ class OpenKey:
         self.reads = False
         self.asks = False
         self.follows = False
+
+    @property
+    def count(self) -> int:
+        """Return the number of its jobs."""
+        return len(self._jobs) if self.bundle is None else len(self.bundle)
+
+    def receipt(self, future: Future, nbytes: int) -> OpenKey:
+        """Return what is known of the receipt of its value, which has so many bytes."""
+        receipt = OpenKey(self.bundle or self._jobs, self.position, future, (self.future, nbytes))
+        receipt.refused = self.refused
+        return receipt
+
+    @property
+    def jobs(self) -> Sequence[Job]:
+        """Return the job it belongs to, or the jobs of a batch in order."""
+        return self._jobs if self.bundle is None else self.bundle.jobs
 
 
 class Sending(NamedTuple):

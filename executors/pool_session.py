@@ -13,12 +13,13 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from heapq import heappop, heappush
 from queue import Empty, SimpleQueue
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from prefectish.engine.context import get_logger
+from prefectish.engine.jobs.bundle import Bundle, BundleReceipt, BundleRecords, gathered, unpack
 from prefectish.engine.jobs.job import CALL, Job, Receipt, Record, taken_back
 from prefectish.engine.jobs.protocol import LossCause, Lost
 from prefectish.engine.jobs.references import Held
@@ -81,12 +82,88 @@ def sharing(job: Job) -> int | None:
     return found
 
 
+class PoolBundle:
+    """A bundle in a graph of its own.
+
+    Attributes
+    ----------
+    refused
+        Records of its jobs that are not run, by their number in it.
+    cancelled
+        None of its jobs starts any more.
+    """
+
+    __slots__ = ("_lock", "_pool_jobs", "_records", "_running", "bundle", "cancelled", "refused")
+
+    def __init__(self, bundle: Bundle) -> None:
+        self.bundle = bundle
+        self.refused: dict[int, list[tuple[int, Record]]] = {}
+        self.cancelled = False
+        self._pool_jobs: list[PoolJob] | None = None
+        self._running = False
+        self._records: BundleRecords | None = None
+        self._lock = threading.Lock()  # the thread of the graph tells of its beginning and end
+
+    @property
+    def has_pool_jobs(self) -> bool:
+        """Whether something was done to one of its jobs."""
+        return self._pool_jobs is not None
+
+    @property
+    def pool_jobs(self) -> list[PoolJob]:
+        """Return its jobs as those of a graph, for the thread of the session."""
+        with self._lock:
+            if self._pool_jobs is None:
+                self._pool_jobs = [PoolJob(job) for job in self.bundle.jobs]
+                self._note(self._pool_jobs)
+            return self._pool_jobs
+
+    def begin(self) -> None:
+        """Note that a process is about to run it."""
+        self._change(True, None)
+
+    def end(self, records: BundleRecords | None) -> None:
+        """Note how it ended; None if it was not run."""
+        self._change(False, records)
+
+    def _change(self, running: bool, records: BundleRecords | None) -> None:
+        with self._lock:
+            self._running, self._records = running, records
+            self._note(self._pool_jobs or ())
+
+    def _note(self, pool_jobs: Sequence[PoolJob]) -> None:
+        for number, pool_job in enumerate(pool_jobs):
+            job = pool_job.job
+            pool_job.running = sum(1 << p for p in job.positions) if self._running else 0
+            for position, (_, record) in zip(job.positions, self._ended(number), strict=False):
+                if record.begun:
+                    pool_job.states[position] = record.state
+
+    def _ended(self, number: int) -> Sequence[tuple[int, Record]]:
+        return () if self._records is None else self._records.of(number) or ()
+
+
+class EndedBundle(NamedTuple):
+    """A bundle that ended: its records, or None if it was cancelled."""
+
+    pool_bundle: PoolBundle
+    records: BundleRecords | None
+
+
+ReportBundle = Callable[[EndedBundle], None]
+
+
 class _BrokenGraph:
     """A graph whose ``get`` raised."""
 
-    def __init__(self, pool_jobs: Sequence[PoolJob], error: BaseException) -> None:
-        self.pool_jobs = pool_jobs
+    def __init__(self, pool_jobs: Sequence[PoolJob] | PoolBundle, error: BaseException) -> None:
+        self.content = pool_jobs
         self.error = error
+
+    @property
+    def pool_jobs(self) -> Sequence[PoolJob]:
+        """Return its jobs."""
+        return self.content.pool_jobs if isinstance(self.content, PoolBundle) else self.content
 
 
 class Workers(Protocol):
@@ -96,15 +173,18 @@ class Workers(Protocol):
     ----------
     slots
         Bodies that can run at once.
-    batches
-        Whether the jobs of a batch are run together, in a graph of their own.
+    run_bundle
+        Runs a bundle to its end, in a graph of its own, and reports how it ended; None if each job runs by itself.
     live
         Whether bodies get the objects of this process, not copies.
     """
 
     slots: int
-    batches: bool
     live: bool
+
+    @property
+    def run_bundle(self) -> Callable[[PoolBundle, ReportBundle, int], None] | None:
+        """Return what runs bundles."""
 
     def run(self, pool_jobs: Sequence[PoolJob], report: Report, ahead: int, first: CallsAhead | None) -> None:
         """Run jobs to their end, while this thread waits, and report each of their steps once.
@@ -266,8 +346,8 @@ class PoolSession:
 
     Attributes
     ----------
-    open
-        Jobs that were submitted to Dask and have not ended.
+    open, open_bundles
+        Jobs that were submitted to Dask and have not ended, and bundles by number.
     in_order
         Whether one job runs after another, in the order of submission: never.
     follows
@@ -283,34 +363,34 @@ class PoolSession:
         self._raises = bool(run.get("raise_on_exception"))
         self.slots = workers.slots
         self.live = workers.live
-        self.batches = workers.batches
+        self.batches = self.bundles = workers.run_bundle is not None
         self._calls, self._others = Lane(workers.slots, True), Lane(workers.slots, False)
         self._lanes: tuple[Lane, ...] = self._calls, self._others
         self._shared: dict[int, Lane] = {}  # of jobs that share slots, by how many do
         self.window = 3 * self._others.sizer.maximum  # one graph at work, one about to follow, one being admitted
         self.open: dict[Job, PoolJob] = {}
+        self.open_bundles: dict[int, PoolBundle] = {}
         self._threads: list[threading.Thread] = []
         self._calls_ahead = CallsAhead()  # the newest calls
-        self._arrivals: SimpleQueue[Arrival | _BrokenGraph | None] = SimpleQueue()
+        self._arrivals: SimpleQueue[Arrival | EndedBundle | _BrokenGraph | None] = SimpleQueue()
 
-    def submit(self, jobs: Sequence[Job]) -> None:
+    def submit(self, jobs: Sequence[Job | Bundle]) -> None:
         """Queue jobs, and start what the pool can use."""
         calls: list[Job] = []
         others: list[Job] = []
-        batches: dict[int, list[PoolJob]] = {}
-        for job in jobs:
+        single, bundles = gathered(jobs) if self.bundles else (unpack(jobs), [])
+        for job in single:
             if job.solo:
                 self._start([PoolJob(job)])
-            elif job.batch is not None and self.workers.batches:
-                batches.setdefault(job.batch, []).append(PoolJob(job))
-            elif (shared := sharing(job)) is not None and not self.workers.batches:
+            elif (shared := sharing(job)) is not None and not self.batches:
                 self._lane_of(shared).queue.add([job])
             elif job.chain.steps[0].precedence == CALL:
                 calls.append(job)
             else:
                 others.append(job)
-        for pool_jobs in batches.values():
-            self._start(pool_jobs)
+        for bundle in bundles:
+            self.open_bundles[bundle.number] = pool_bundle = PoolBundle(bundle)
+            self._start(pool_bundle)
         self._calls.queue.add(calls)
         self._others.queue.add(others)
         self._start_queued()
@@ -328,31 +408,38 @@ class PoolSession:
             while pool_jobs := lane.next_graph():
                 self._start(pool_jobs, lane)
 
-    def _start(self, pool_jobs: Sequence[PoolJob], lane: Lane | None = None) -> None:
-        self.open.update((pool_job.job, pool_job) for pool_job in pool_jobs)
+    def _start(self, pool_jobs: Sequence[PoolJob] | PoolBundle, lane: Lane | None = None) -> None:
         lane, before, calls = lane or self._others, self._calls_ahead, None
-        if lane.first:
-            calls = self._calls_ahead = CallsAhead(min(len(pool_jobs), lane.ahead))
+        if not isinstance(pool_jobs, PoolBundle):
+            self.open.update((pool_job.job, pool_job) for pool_job in pool_jobs)
+            if lane.first:
+                calls = self._calls_ahead = CallsAhead(min(len(pool_jobs), lane.ahead))
         arguments = pool_jobs, lane, before, calls
         thread = threading.Thread(target=self._run, args=arguments, name="prefectish-graph", daemon=True)
         self._threads = [thread for thread in self._threads if thread.is_alive()]
         self._threads.append(thread)
         thread.start()
 
-    def _run(self, pool_jobs: Sequence[PoolJob], lane: Lane, before: CallsAhead, calls: CallsAhead | None) -> None:
+    def _run(
+        self, pool_jobs: Sequence[PoolJob] | PoolBundle, lane: Lane, before: CallsAhead, calls: CallsAhead | None
+    ) -> None:
         try:
             before.wait()
-            self.workers.run(pool_jobs, self._arrivals.put, lane.ahead, calls)
+            if isinstance(pool_jobs, PoolBundle):
+                assert self.workers.run_bundle is not None
+                self.workers.run_bundle(pool_jobs, self._arrivals.put, lane.ahead)
+            else:
+                self.workers.run(pool_jobs, self._arrivals.put, lane.ahead, calls)
         except BaseException as error:  # no code of the user runs here; a run must not wait for a thread that raised
             self._arrivals.put(_BrokenGraph(pool_jobs, error))
         finally:
             if calls is not None:
                 calls.end()
 
-    def receipts(self, timeout: float | None) -> Sequence[Receipt]:
+    def receipts(self, timeout: float | None) -> Sequence[Receipt | BundleReceipt]:
         """Wait until steps have ended, at maximum `timeout` seconds, and return their receipts."""
         self._start_queued()
-        receipts: list[Receipt] = []
+        receipts: list[Receipt | BundleReceipt] = []
         try:
             self._take(self._arrivals.get(timeout=timeout), receipts)
             while True:
@@ -364,25 +451,34 @@ class PoolSession:
     def _warn_if_stalled(self, ended: bool) -> None:
         """Warn once if nothing has ended for a long time."""
         now = time.monotonic()
-        if ended or not self.open or self._quiet_since is None:
+        if ended or not (self.open or self.open_bundles) or self._quiet_since is None:
             self._quiet_since = now
-        elif self.stall_warning is not None and self.open and now - self._quiet_since >= self.stall_warning:
-            shown = ", ".join(_label(pool_job) for pool_job in list(self.open.values())[:_MAX_SHOWN])
+        elif self.stall_warning is not None and now - self._quiet_since >= self.stall_warning:
+            # Of the rows of a bundle, the first one stands for all.
+            names = [_label(pool_job) for pool_job in list(self.open.values())[:_MAX_SHOWN]]
+            names += [_label(opened.pool_jobs[0]) for opened in list(self.open_bundles.values())[:_MAX_SHOWN]]
             get_logger("engine").warning(
                 "nothing has ended for %.0f s; %d tasks are open: %s. One that never ends needs a timeout",
-                now - self._quiet_since, len(self.open), shown,
-            )  # fmt: skip
+                now - self._quiet_since,
+                len(self.open) + sum(len(opened.bundle) for opened in self.open_bundles.values()),
+                ", ".join(names[:_MAX_SHOWN]),
+            )
             self._quiet_since = float("inf")
 
     def wake(self) -> None:
         """End the wait for receipts, from another thread."""
         self._arrivals.put(None)
 
-    def _take(self, arrival: Arrival | _BrokenGraph | None, receipts: list[Receipt]) -> None:
+    def _take(
+        self, arrival: Arrival | EndedBundle | _BrokenGraph | None, receipts: list[Receipt | BundleReceipt]
+    ) -> None:
         if arrival is None:
             return
         if isinstance(arrival, _BrokenGraph):
             receipts.extend(self._lose(arrival))
+            return
+        if isinstance(arrival, EndedBundle):
+            self._take_bundle(*arrival, receipts)
             return
         pool_job, position, record = arrival
         pool_job.left -= 1
@@ -391,12 +487,27 @@ class PoolSession:
         if record is not None and not pool_job.cancelled:
             receipts.append(Receipt(pool_job.job, ((position, record),)))
 
+    def _take_bundle(
+        self, ended: PoolBundle, records: BundleRecords | None, receipts: list[Receipt | BundleReceipt]
+    ) -> None:
+        self.open_bundles.pop(ended.bundle.number, None)
+        if records is None:
+            return
+        receipt = BundleReceipt(ended.bundle, records)
+        if not ended.has_pool_jobs:
+            receipts.append(receipt)
+            return
+        kept = (number for number, pool_job in enumerate(ended.pool_jobs) if not pool_job.cancelled)
+        receipts.extend(receipt.receipt(number) for number in kept)
+
     def _lose(self, broken: _BrokenGraph) -> list[Receipt]:
         if self._raises or isinstance(broken.error, KeyboardInterrupt):
             raise broken.error
         lost = [pool_job for pool_job in broken.pool_jobs if pool_job.left and not pool_job.cancelled]
         for pool_job in broken.pool_jobs:
             self._forget(pool_job)
+        if isinstance(broken.content, PoolBundle):
+            self.open_bundles.pop(broken.content.bundle.number, None)
         receipts, again = self.workers.lost(lost, broken.error)
         if again:
             self._start(again)
@@ -411,9 +522,19 @@ class PoolSession:
         """Forget jobs: those not started never start, the records of the others are dropped; return the queued ones."""
         cancelled = set(jobs)
         dropped = self._drop_queued(cancelled)
-        for job in cancelled & self.open.keys():
-            self.open[job].cancelled = True
+        for pool_job in self._open_jobs(cancelled):
+            pool_job.cancelled = True
+        for opened in self.open_bundles.values():
+            opened.cancelled = opened.has_pool_jobs and all(pool_job.cancelled for pool_job in opened.pool_jobs)
         return dropped
+
+    def _open_jobs(self, jobs: Collection[Job]) -> list[PoolJob]:
+        """Return those of some jobs that are in graphs."""
+        found = [self.open[job] for job in jobs if job in self.open]
+        numbers = {job.batch for job in jobs if job.batch is not None} & self.open_bundles.keys()
+        wanted = set(jobs)
+        of_bundles = (self.open_bundles[number].pool_jobs for number in sorted(numbers))
+        return found + [pool_job for pool_jobs in of_bundles for pool_job in pool_jobs if pool_job.job in wanted]
 
     def _drop_queued(self, jobs: set[Job]) -> list[Job]:
         """Remove jobs from the queues; return those that were in one."""
@@ -423,7 +544,7 @@ class PoolSession:
         """Take back what has not begun: what is in the queue, and what a thread or process will find recalled."""
         recalled = set(jobs)
         receipts = [taken_back(job) for job in self._drop_queued(recalled)]
-        pool_jobs = [self.open[job] for job in jobs if job in self.open]
+        pool_jobs = self._open_jobs(jobs)
         begun = self.workers.recall(pool_jobs) if pool_jobs else {}
         for pool_job in pool_jobs:
             mask = self._take_back(pool_job, pool_job.running if begun is None else begun[pool_job.job])
@@ -447,10 +568,10 @@ class PoolSession:
         """Start nothing more, and end the threads that are idle."""
         for lane in self._lanes:
             lane.queue = JobQueue()
-        if not self.open:
+        if not (self.open or self.open_bundles):
             self._end()
             return
-        self.cancel([*self.open])
+        self.cancel([*self.open, *unpack(opened.bundle for opened in self.open_bundles.values())])
         self.workers.stop()
         # A body in a thread cannot be ended: another thread waits for it, so that the caller need not.
         threading.Thread(target=self._end, name="prefectish-end", daemon=True).start()

@@ -12,12 +12,13 @@ import pickle
 import sys
 import threading
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any, Protocol
 
 import dask.multiprocessing
 
+from prefectish.engine.jobs.bundle import BundleRecords
 from prefectish.engine.jobs.envelope import Encoded
 from prefectish.engine.jobs.job import ChainSpec, Job, Receipt, Record, StepSpec
 from prefectish.engine.jobs.protocol import LossCause, Lost
@@ -25,14 +26,22 @@ from prefectish.engine.plan.steps import Plan, Step
 from prefectish.engine.state import Success
 from prefectish.engine.wire.messages import Batch, StepResult, open_batch
 from prefectish.engine.wire.pack import add_task_payloads, pack_chain, pickle_tasks
-from prefectish.engine.worker.attempt import PENDING
 from prefectish.engine.worker.recall import begun_masks, key_of
 from prefectish.errors import EnvironmentMismatch, FlowDefinitionError
 from prefectish.executors.dask_api import Key
 from prefectish.executors.lower import LoweringOptions, PackedChain, item_inputs, lower, lower_batch, not_ready
 from prefectish.executors.own_modules import changed_at, reached, stale_here
 from prefectish.executors.payload_files import PayloadFiles
-from prefectish.executors.pool_session import CallsAhead, PoolJob, Report, cluster_error, in_given_order
+from prefectish.executors.pool_session import (
+    CallsAhead,
+    EndedBundle,
+    PoolBundle,
+    PoolJob,
+    Report,
+    ReportBundle,
+    cluster_error,
+    in_given_order,
+)
 from prefectish.executors.process_pool import PoolBroke, ProcessPool
 from prefectish.executors.shared_values import SharedValues
 from prefectish.kinds import is_a
@@ -53,7 +62,7 @@ class GraphNode(Protocol):
     def begin(self) -> None:
         """Note that a process is about to run it."""
 
-    def end(self, value: Any, report: Report) -> None:
+    def end(self, value: Any, report: Callable[[Any], None]) -> None:
         """Report what it returned; None if it was not run."""
 
 
@@ -86,39 +95,29 @@ class OneStep:
 
 
 class BatchNode:
-    """All steps of several jobs; the value of its key is a Batch."""
+    """All steps of the jobs of a bundle; the value of its key is a Batch."""
 
-    __slots__ = ("pool_jobs",)
+    __slots__ = ("pool_bundle",)
 
-    def __init__(self, pool_jobs: Sequence[PoolJob]) -> None:
-        self.pool_jobs = pool_jobs
+    def __init__(self, pool_bundle: PoolBundle) -> None:
+        self.pool_bundle = pool_bundle
 
     @property
     def cancelled(self) -> bool:
         """Whether all of its jobs were cancelled."""
-        return all(pool_job.cancelled for pool_job in self.pool_jobs)
+        return self.pool_bundle.cancelled
 
     def begin(self) -> None:
         """Note that a process is about to run them."""
-        for pool_job in self.pool_jobs:
-            pool_job.running = sum(1 << p for p in pool_job.job.positions)
+        self.pool_bundle.begin()
 
-    def end(self, value: Batch | None, report: Report) -> None:
-        """Report the records of each job; one that did not start is returned as it was submitted."""
-        found = [None] * len(self.pool_jobs) if value is None else open_batch(value)
-        for pool_job, records in zip(self.pool_jobs, found, strict=True):
-            job = pool_job.job
-            pool_job.running = 0
-            for n, position in enumerate(job.positions):
-                if value is None:
-                    report((pool_job, position, None))
-                elif records is None:
-                    report((pool_job, position, Record(job.starts.get(position, PENDING), begun=False)))
-                else:
-                    record = records[n][1]
-                    if record.begun:
-                        pool_job.states[position] = record.state
-                    report((pool_job, position, record))
+    def end(self, value: Batch | None, report: ReportBundle) -> None:
+        """Report the records of its jobs, with those of jobs that were left out."""
+        records = None if value is None else open_batch(value)
+        if records is not None:
+            records.others.update(self.pool_bundle.refused)
+        self.pool_bundle.end(records)
+        report(EndedBundle(self.pool_bundle, records))
 
 
 class Processes:
@@ -139,7 +138,6 @@ class Processes:
         A task cannot be pickled.
     """
 
-    batches = True
     live = False
 
     def __init__(self, slots: int, plan: Plan, run_id: str, verify: bool = False) -> None:
@@ -162,20 +160,32 @@ class Processes:
         """Run jobs in the pool; a job that has to run alone is the only one, and has a pool of its own."""
         graph: dict[Key, Any] = {}
         nodes: dict[Key, GraphNode] = {}
-        if pool_jobs[0].job.batch is not None:
-            self._lower_batch(pool_jobs, graph, nodes, report)
-        else:
-            for pool_job in pool_jobs:
-                self._lower(pool_job, graph, nodes, report)
+        for pool_job in pool_jobs:
+            self._lower(pool_job, graph, nodes, report)
         if graph:
             pool = self._solo_pool if pool_jobs[0].job.solo else self._shared_pool
             self._get(graph, nodes, report, pool, self.slots + ahead, first)
+
+    def run_bundle(self, pool_bundle: PoolBundle, report: ReportBundle, ahead: int) -> None:
+        """Run a bundle in the pool, as one task."""
+        bundle = pool_bundle.bundle
+        submission = 0 if bundle.columns is not None else bundle.jobs[0].submission
+        key: Key = (f"{bundle.chain.steps[0].slug}-{self.options.run_id}", f"batch-{bundle.number}", submission)
+        lowered = lower_batch(bundle, self._chain(bundle.chain), key, self.options)
+        pool_bundle.refused = lowered.refused
+        if lowered.graph:
+            nodes: dict[Key, GraphNode] = {key: BatchNode(pool_bundle)}
+            self._get(lowered.graph, nodes, report, self._shared_pool, self.slots + ahead, None)
+        else:
+            steps, others = len(bundle.chain.steps), dict[int, Any](lowered.refused)
+            records = BundleRecords(None, [[]] * steps, [()] * steps, [None] * steps, others)
+            report(EndedBundle(pool_bundle, records))
 
     def _get(
         self,
         graph: dict[Key, Any],
         nodes: Mapping[Key, GraphNode],
-        report: Report,
+        report: Callable[[Any], None],
         pool: ProcessPool,
         room: int,
         first: CallsAhead | None,
@@ -206,20 +216,6 @@ class Processes:
         if lowered.refused:
             for position, record in (*lowered.refused, *not_ready(job, lowered)):
                 report((pool_job, position, record))
-
-    def _lower_batch(
-        self, pool_jobs: Sequence[PoolJob], graph: dict[Key, Any], nodes: dict[Key, GraphNode], report: Report
-    ) -> None:
-        jobs = [pool_job.job for pool_job in pool_jobs]
-        first = jobs[0]
-        key: Key = (f"{first.chain.steps[0].slug}-{self.options.run_id}", f"batch-{first.batch}", first.submission)
-        lowered = lower_batch(jobs, self._chain(first.chain), key, self.options)
-        pool_job_of = dict(zip(jobs, pool_jobs, strict=True))
-        graph.update(lowered.graph)
-        nodes[key] = BatchNode([pool_job_of[job] for job in lowered.taken])
-        for job, records in lowered.refused:
-            for position, record in records:
-                report((pool_job_of[job], position, record))
 
     def _chain(self, spec: ChainSpec) -> PackedChain:
         with self._lock:
@@ -321,7 +317,7 @@ def _remainder(pool_job: PoolJob) -> Job:
     return job.replace(positions=left, given=pool_job.states, starts=starts)
 
 
-def _callbacks(nodes: Mapping[Key, GraphNode], report: Report) -> tuple[Any, ...]:
+def _callbacks(nodes: Mapping[Key, GraphNode], report: Callable[[Any], None]) -> tuple[Any, ...]:
     """Return callbacks for Dask's scheduler that note what the processes run, and report what they return."""
 
     def before(key: Key, graph: Any, state: Any) -> None:

@@ -15,13 +15,14 @@ from typing import Any
 from distributed import Client, Future
 
 from prefectish.engine.capture import capture
+from prefectish.engine.jobs.bundle import Bundle, BundleReceipt, gathered, unpack
 from prefectish.engine.jobs.envelope import Encoded
 from prefectish.engine.jobs.job import CALL, ChainSpec, Job, Receipt, Record, StepSpec, Upcoming, taken_back
 from prefectish.engine.jobs.protocol import LossCause, Lost
 from prefectish.engine.jobs.references import Held, LeftOnWorker
 from prefectish.engine.plan.placement import Placement, placement_of
 from prefectish.engine.plan.steps import Plan, Step
-from prefectish.engine.wire.messages import Batch, StepResult, open_batch
+from prefectish.engine.wire.messages import Batch, StepResult
 from prefectish.engine.wire.pack import HEAVY, add_task_payloads, pack_chain, pickle_task, pickle_tasks
 from prefectish.engine.wire.places import Places
 from prefectish.errors import SchedulerLost
@@ -106,6 +107,7 @@ class ClusterSession:
 
     live = False
     batches = True
+    bundles = True
     in_order = False
     follows = True
 
@@ -144,7 +146,7 @@ class ClusterSession:
         self._compared: set[int] = set()
         self._compare_modules([s for s in plan.steps if s.literal is None])
         self._patience = _PATIENCE
-        self._done: list[Receipt] = []
+        self._done: list[Receipt | BundleReceipt] = []
         self._count = 0
         self._submitted = 0
         self._depth_priorities: dict[str, int] = {}
@@ -175,14 +177,14 @@ class ClusterSession:
         except (AttributeError, KeyError, ValueError, OSError):  # a scheduler without one, or that is gone
             return None
 
-    def submit(self, jobs: Sequence[Job]) -> None:
+    def submit(self, jobs: Sequence[Job | Bundle]) -> None:
         """Send the graphs of `jobs` to the scheduler, one message for each placement."""
         graphs: Graphs = {}
         try:
             self._lower_all(jobs, graphs)
         except SchedulerLost as fault:  # no worker accepts what the jobs need
             lost = Lost(LossCause.NO_WORKERS, detail=str(fault), fatal=True)
-            self._done.extend(Receipt(job, (), lost) for job in jobs)
+            self._done.extend(Receipt(job, (), lost) for job in unpack(jobs))
             return
         self._send(graphs)
 
@@ -206,27 +208,25 @@ class ClusterSession:
             open_keys[key].future = future
             self._open(key, open_keys[key])
 
-    def _lower_all(self, jobs: Sequence[Job], graphs: Graphs) -> None:
+    def _lower_all(self, jobs: Sequence[Job | Bundle], graphs: Graphs) -> None:
         """Make the graphs of jobs, by placement."""
         self._check_new_maps(jobs)
-        batches: dict[int, list[Job]] = {}
-        for job in jobs:
+        single, bundles = gathered(jobs)
+        for job in single:
             packed, common, watched = self._chain(job.chain)
-            if job.batch is not None:
-                batches.setdefault(job.batch, []).append(job)
-            elif (placement := common or self._placed(job)) is not None:
+            if (placement := common or self._placed(job)) is not None:
                 sending = Sending(placement, job.was_in_batch or (watched and not job.solo))
                 followed = followed_keys(job, self.run_id)
                 if followed and not self._can_follow(followed, sending, graphs):
                     self._done.append(taken_back(job))
                 else:
                     self._add(job, packed, graphs, sending, bool(followed))
-        for number, members in batches.items():
-            packed, common, _ = self._chain(members[0].chain)
-            placement = common or placement_of(members[0].chain.steps[0].task)
+        for bundle in bundles:
+            packed, common, _ = self._chain(bundle.chain)
+            placement = common or placement_of(bundle.chain.steps[0].task)
             # A probe has no body that could be to blame.
-            sending = Sending(placement, first_death=not members[0].probe_only)
-            self._add_batch(number, members, packed, *graphs.setdefault(sending, ({}, {})))
+            sending = Sending(placement, first_death=not bundle.probes)
+            self._add_batch(bundle, packed, *graphs.setdefault(sending, ({}, {})))
 
     def _placed(self, job: Job) -> Placement | None:
         """Return where a job runs, as its task says of it; None if it is asked elsewhere, or cannot be asked."""
@@ -255,7 +255,7 @@ class ClusterSession:
         if new:
             self.modules.check({step.slug: (self.tasks[step.number], step.task.run) for step in new})
 
-    def _check_new_maps(self, jobs: Sequence[Job]) -> None:
+    def _check_new_maps(self, jobs: Sequence[Job | Bundle]) -> None:
         """Check that a worker can load what a large map that begins with these jobs needs.
 
         Raises
@@ -265,17 +265,17 @@ class ClusterSession:
         FlowDefinitionError
             No worker may run a task that came up.
         """
+        new = [entry for entry in jobs if entry.chain.ident not in self.chains]
+        if not new:
+            return
         if self._grows and self.checks is not None:
-            met = {id(job.chain): job.chain for job in jobs if job.chain.ident not in self.chains}
-            steps = (step for chain in met.values() for step in chain.steps)
+            steps = (s for chain in {id(entry.chain): entry.chain for entry in new}.values() for s in chain.steps)
             self.checks.check((step.slug, step.task, getattr(step.storage, "store", None)) for step in steps)
         # Of a map whose children are not known to be long only so many begin: one that fills this window is large, too.
         large = LARGE if self.open_keys else min(LARGE, self.pace.rows)
-        if len(jobs) < large:
-            return
         begins: dict[int, list[Job]] = {}
-        for job in jobs:
-            if job.index >= 0 and job.chain.ident not in self.chains:
+        for job in unpack(new):
+            if job.index >= 0:
                 begins.setdefault(job.chain.ident, []).append(job)
         for members in begins.values():
             if len(members) >= large:
@@ -316,16 +316,19 @@ class ClusterSession:
             self._done.append(Receipt(job, [*lowered.refused, *not_ready(job, lowered)]))
 
     def _add_batch(
-        self, number: int, jobs: Sequence[Job], chain: PackedChain, graph: dict[Key, Any], open_keys: dict[Key, OpenKey]
+        self, bundle: Bundle, chain: PackedChain, graph: dict[Key, Any], open_keys: dict[Key, OpenKey]
     ) -> None:
-        key: Key = (f"{jobs[0].chain.steps[0].slug}-{self.run_id}", f"batch-{number}", jobs[0].submission)
-        lowered = lower_batch(jobs, chain, key, self.options)
+        submission = 0 if bundle.columns is not None else bundle.jobs[0].submission
+        key: Key = (f"{bundle.chain.steps[0].slug}-{self.run_id}", f"batch-{bundle.number}", submission)
+        lowered = lower_batch(bundle, chain, key, self.options)
         graph.update(lowered.graph)
-        self._turns[key] = jobs[0].turn
+        self._turns[key] = bundle.turn
         if lowered.graph:
-            open_keys[key] = OpenKey(lowered.taken, None, None)
+            open_keys[key] = OpenKey(bundle, None, None)
             open_keys[key].reads = lowered.reads or isinstance(chain.payload, Future)
-        self._done.extend(Receipt(job, records) for job, records in lowered.refused)
+            open_keys[key].refused = lowered.refused
+        else:
+            self._done.extend(Receipt(bundle.jobs[n], records) for n, records in lowered.refused.items())
 
     def _get(
         self,
@@ -437,7 +440,7 @@ class ClusterSession:
 
     # -- collecting ------------------------------------------------------------------------------------------------
 
-    def receipts(self, timeout: float | None) -> Sequence[Receipt]:
+    def receipts(self, timeout: float | None) -> Sequence[Receipt | BundleReceipt]:
         """Wait until keys are done and read them in a group."""
         now = time.monotonic()
         end = None if timeout is None else now + timeout
@@ -525,7 +528,7 @@ class ClusterSession:
         if entry.value is not None or entry.asks:
             return False
         limit = self.options.keep if self._inlined_bytes < _INLINE_TOTAL else 0
-        return size > (limit // 8 + 256) * len(entry.jobs) + _VALUE_OVERHEAD + limit
+        return size > (limit // 8 + 256) * entry.count + _VALUE_OVERHEAD + limit
 
     async def _sizes(self, keys: list[Key]) -> dict[Key, int]:
         scheduler = self.client.scheduler
@@ -547,7 +550,7 @@ class ClusterSession:
         self._weighed.add(key)
         receipt = self._key("prefectish-receipt")
         future = self._get(receipt_graph(key, receipt), [receipt])[receipt]
-        self._open(receipt, OpenKey(entry.jobs, entry.position, future, (entry.future, nbytes)))
+        self._open(receipt, entry.receipt(future, nbytes))
 
     def _take(self, key: Key, value: StepResult | Batch | Places) -> Future | None:
         """Make receipts of a value; return its future if it can be released."""
@@ -562,8 +565,8 @@ class ClusterSession:
         source = entry.future if entry.value is None else entry.value[0]
         self._weighed.discard(source.key)
         if is_a(value, Batch):
-            for number, (job, records) in enumerate(zip(entry.jobs, open_batch(value), strict=True)):
-                self._done.append(Receipt(job, batch_records(job, number, records, value, source)))
+            assert entry.bundle is not None
+            self._done.append(BundleReceipt(entry.bundle, batch_records(entry, value, source)))
             return None
         record, job = value.record, entry.jobs[0]
         self.pace.note(job.chain.ident, record.seconds + sum(earlier.seconds for _, earlier in value.small))

@@ -160,7 +160,7 @@ class Threads:
         Names the run in every key.
     """
 
-    batches = False
+    run_bundle = None
     live = True
 
     def __init__(self, slots: int, run_id: str) -> None:

@@ -87,7 +87,12 @@ FLOORS = [
         "prefectish.engine.jobs.slots",
     ],
     ["prefectish.secrets.lazy"],
-    ["prefectish.engine.jobs", "prefectish.engine.jobs.job", "prefectish.engine.jobs.protocol"],
+    [
+        "prefectish.engine.jobs",
+        "prefectish.engine.jobs.bundle",
+        "prefectish.engine.jobs.job",
+        "prefectish.engine.jobs.protocol",
+    ],
     ["prefectish.engine.worker", "prefectish.engine.worker.*"],
     ["prefectish.engine.wire", "prefectish.engine.wire.*"],
     ["prefectish.engine.scheduling", "prefectish.engine.scheduling.*"],

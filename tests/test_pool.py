@@ -320,7 +320,7 @@ class BrokenWorkers:
     """Breaks every graph after the first report."""
 
     slots = 1
-    batches = False
+    run_bundle = None
     live = True
 
     def __init__(self, again: bool = False) -> None:

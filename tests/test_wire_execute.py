@@ -178,7 +178,7 @@ def test_chain_is_opened_once_in_a_process_and_again_when_it_was_dropped(monkeyp
 # -------------------------------------------------------------------------------------------------- batches
 
 
-def batch_of(jobs, packer, keep=KEEP, verify=False, patience=None):
+def batch_of(jobs, packer, keep=KEEP, verify=False, patience=None, omitted=()):
     branches = [
         (
             job.index,
@@ -190,7 +190,7 @@ def batch_of(jobs, packer, keep=KEEP, verify=False, patience=None):
         )
         for job in jobs
     ]
-    return pickle.dumps((patience, keep, verify, False, branches), protocol=5)
+    return pickle.dumps((patience, keep, verify, False, branches, omitted), protocol=5)
 
 
 def run_batch(payload, packer, calls):
@@ -199,18 +199,33 @@ def run_batch(payload, packer, calls):
     return sent(execute_batch(payload, calls, *map(sent, values)))
 
 
+def all_of(batch, count):
+    return [open_batch(batch).of(number) for number in range(count)]
+
+
+def test_branches_that_only_items_tell_apart_are_sent_as_columns():
+    jobs, payload, packer = packed(lambda: add.map([1, "a", 3], unmapped(2)))
+    columns = range(10, 13), jobs[0].positions, [[1, "a", 3]]
+    calls = pickle.dumps((None, KEEP, False, False, columns, [2]), protocol=5)
+    good, bad, omitted = all_of(run_batch(payload, packer, calls), 3)
+    assert good[0][1].state.result == 3
+    assert isinstance(bad[0][1].state.result, TypeError)
+    assert omitted is None
+
+
 def test_batch_returns_the_records_of_all_steps_of_its_branches():
     jobs, payload, packer = packed(lambda: double.map(double.map([1, 2, 3])))
     batch = run_batch(payload, packer, batch_of(jobs, packer))
-    found = [[record.state.result for _, record in records] for records in open_batch(batch)]
+    found = [[record.state.result for _, record in records] for records in all_of(batch, 3)]
     assert found == [[2, 4], [4, 8], [6, 12]]
 
 
 def test_single_successes_of_a_batch_are_sent_short_and_name_the_process():
     jobs, payload, packer = packed(lambda: add.map([1, "a"], unmapped(2)))
     batch = run_batch(payload, packer, batch_of(jobs, packer))
-    assert pickle.loads(batch.content)[1][0][0] == 3, "a plain success is its result, its seconds and its item key"
-    good, bad = (records[0][1] for records in open_batch(batch))
+    opened = open_batch(batch)
+    assert (opened.results[0][0], [*opened.others]) == (3, [1]), "only what did not plainly succeed has a record"
+    good, bad = (records[0][1] for records in all_of(batch, 2))
     assert good.state.result == 3
     assert isinstance(bad.state.result, TypeError)
     assert good.worker == bad.worker == process_name()
@@ -219,7 +234,7 @@ def test_single_successes_of_a_batch_are_sent_short_and_name_the_process():
 def test_large_results_of_a_batch_are_beside_its_records():
     jobs, payload, packer = packed(lambda: double.map(["x" * 100, "y"]))
     batch = run_batch(payload, packer, batch_of(jobs, packer, keep=50))
-    large, small = (records[0][1].state for records in open_batch(batch))
+    large, small = (records[0][1].state for records in all_of(batch, 2))
     assert large._raw_result.nbytes == 200
     assert type(large._raw_result) is LeftOnWorker
     assert small.result == "yy"
@@ -229,10 +244,10 @@ def test_large_results_of_a_batch_are_beside_its_records():
 def test_branches_that_had_no_time_to_start_are_returned_as_they_are():
     jobs, payload, packer = packed(lambda: double.map([1, 2]))
     batch = run_batch(payload, packer, batch_of(jobs, packer, patience=-1.0))
-    assert open_batch(batch) == [None, None]
+    assert all_of(batch, 2) == [None, None]
 
 
 def test_batch_whose_payload_cannot_be_opened_fails_each_step():
     jobs, _, packer = packed(lambda: double.map(double.map([1])))
     batch = execute_batch(b"no pickle", batch_of(jobs, packer))
-    assert [record.state.is_failed() for _, record in open_batch(batch)[0]] == [True, True]
+    assert [record.state.is_failed() for _, record in all_of(batch, 1)[0]] == [True, True]

@@ -10,7 +10,7 @@ from prefectish.engine.jobs.envelope import encode, weight
 from prefectish.engine.jobs.job import Record
 from prefectish.engine.state import Failed, Retrying, Success
 from prefectish.engine.state_column import SUCCEEDED
-from prefectish.engine.wire.messages import RECORD_BYTES, Batch, Call, StepResult, open_batch
+from prefectish.engine.wire.messages import RECORD_BYTES, Batch, Call, Gathered, StepResult, open_batch
 
 PLAIN = Record(Success(SUCCEEDED, 5), 1.5, worker="host:1", item_key="a")
 
@@ -73,9 +73,13 @@ def test_size_of_an_envelope_is_that_of_its_bytes():
 
 
 def test_batch_knows_records_of_its_branches_and_which_did_not_start():
-    content = pickle.dumps(("host:1", [(5, 1.5, "a", None), [(0, PLAIN), (1, Record(Failed("no")))], None]))
+    gathered = Gathered(1)
+    gathered.add(0, [(0, Record(Success(SUCCEEDED, 5), 1.5, item_key="a"))])
+    gathered.add(1, [(0, PLAIN), (1, Record(Failed("no")))])
+    gathered.add(2, None)
+    content = gathered.packed("host:1")
     batch = sent(Batch(content, {(1, 0): "large"}))
-    single, several, unstarted = open_batch(batch)
+    single, several, unstarted = (open_batch(batch).of(number) for number in range(3))
     assert single[0][1].values()[1:] == PLAIN.values()[1:]
     assert single[0][1].state.result == 5
     assert [record.state.is_failed() for _, record in several] == [False, True]

@@ -437,6 +437,13 @@ def cell_of(state: State) -> Any:
     return state if issubclass(type(state._raw_result), _NO_CELLS) else state._raw_result
 
 
+def plain_cells(results: list[Any]) -> list[Any]:
+    """Return what a `StateColumn` keeps of plain successes with these results: the same list, if it can."""
+    if any(issubclass(kind, _NO_CELLS) for kind in set(map(type, results))):
+        return [cell_of(plain_success(result)) for result in results]
+    return results
+
+
 StateColumn.success, StateColumn.cell_of = plain_success, cell_of
 
 

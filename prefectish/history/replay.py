@@ -17,6 +17,7 @@ from sqlalchemy import select
 
 from prefectish.engine.clock import Now
 from prefectish.engine.context import current
+from prefectish.engine.jobs.bundle import unpack
 from prefectish.engine.jobs.job import ChainSpec, Job, Receipt
 from prefectish.engine.plan.compile import compile_flow
 from prefectish.engine.plan.item_key import item_key
@@ -211,7 +212,7 @@ def _upstream_of_child(
 ) -> tuple[Job, int, dict[int, State]] | None:
     """Let the engine find what the child reads; return its job, its position there and the states before it."""
     now = Now(0.0, lambda: datetime.now(UTC))  # nothing here is due later
-    jobs = deque(progress.start(now))
+    jobs = deque(unpack(progress.start(now)))
     while jobs:
         job = jobs.popleft()
         states = dict(job.given)
@@ -224,7 +225,7 @@ def _upstream_of_child(
                 break
             records += run_steps(job.chain, (position,), job.index, job.items, states, {})
         if records:
-            jobs.extend(progress.advance([Receipt(job, records)], now))
+            jobs.extend(unpack(progress.advance([Receipt(job, records)], now)))
     return None
 
 

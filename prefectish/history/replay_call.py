@@ -118,6 +118,7 @@ class Catcher:
     window = 1 << 60
     slots = 1
     batches = False
+    bundles = False
     live = False
     in_order = True
     follows = False
@@ -136,7 +137,7 @@ class Catcher:
         """Open a session."""
         yield self
 
-    def submit(self, jobs: Sequence[Job]) -> None:
+    def submit(self, jobs: Sequence[Any]) -> None:
         """Look for the job; raise Found if it is there."""
         for job in jobs:
             states = dict(job.given)

@@ -261,6 +261,7 @@ class _Session:
         self.happened = happened
         self.slots = session.slots
         self.batches = session.batches
+        self.bundles = False  # faults are drawn job by job
         self.in_order = session.in_order
         self.follows = False  # what is read where it is made cannot be taken away
         self.live = False  # a call in this thread cannot be lost
@@ -280,7 +281,7 @@ class _Session:
         """The number of submitted jobs that will never end."""
         return len(self._never)
 
-    def submit(self, jobs: Sequence[Job]) -> None:
+    def submit(self, jobs: Sequence[Any]) -> None:
         """Submit jobs, except those that are lost before they run."""
         passed = []
         for job in jobs:
@@ -317,7 +318,7 @@ class _Session:
             return ()
         return [changed for receipt in self.session.receipts(timeout) for changed in self._changed(receipt)]
 
-    def _changed(self, receipt: Receipt) -> Iterator[Receipt]:
+    def _changed(self, receipt: Any) -> Iterator[Receipt]:
         """Yield the receipts that replace a receipt."""
         job = receipt.job
         left = self._inside.get(job, 0) & ~sum(1 << position for position, _ in receipt.records)

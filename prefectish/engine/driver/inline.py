@@ -83,6 +83,7 @@ class SerialSession:
     slots = 1
     live = True
     batches = True
+    bundles = False
     in_order = True
     follows = False
 
@@ -95,7 +96,7 @@ class SerialSession:
         self._is_woken = False
         self._raised: BaseException | None = None  # while other jobs had receipts
 
-    def submit(self, jobs: Sequence[Job]) -> None:
+    def submit(self, jobs: Sequence[Any]) -> None:
         """Put jobs at the end of the queue."""
         self._queue.extend(jobs)
 

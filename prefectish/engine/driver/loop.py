@@ -17,6 +17,7 @@ from prefectish.engine.driver.interrupts import Lost, ended_by, reraise_lost_int
 from prefectish.engine.driver.options import RunOptions
 from prefectish.engine.driver.progress_view import ProgressTicker, show_end
 from prefectish.engine.handlers import call_handlers
+from prefectish.engine.jobs.bundle import Bundle, unpack
 from prefectish.engine.jobs.job import Job, taken_back
 from prefectish.engine.jobs.protocol import Executor, RunnableFlow, Session
 from prefectish.engine.plan.steps import Plan
@@ -176,6 +177,7 @@ class Run:
             slots=self.session.slots,
             batches=self.session.batches,
             in_order=self.session.in_order,
+            bundles=self.session.bundles,
             tag_limits=getattr(self.executor, "tag_limits", None),
             keep=_kept(self.plan, self.options.keep_results),
             record=self.recorder is not None or self.previous is not None,  # children are found by the keys of a record
@@ -227,7 +229,7 @@ class Run:
 
     # -- the loop --------------------------------------------------------------------------------------------------
 
-    def _loop(self, jobs: list[Job]) -> None:
+    def _loop(self, jobs: list[Job | Bundle]) -> None:
         """Submit, wait for receipts or timers, again; until nothing is left to do."""
         progress, session, clock = self.progress, self.session, self.clock
         mailbox = self.control.mailbox
@@ -289,14 +291,14 @@ class Run:
             jobs = progress.advance(receipts, now)
             self._show_and_flush(now)
 
-    def _submit(self, jobs: list[Job]) -> None:
+    def _submit(self, jobs: list[Job | Bundle]) -> None:
         """Submit jobs, drop those that were cancelled, and take back those that are recalled."""
         session, run_state = self.session, self.progress.run_state
         while True:
             recalled = dict.fromkeys(run_state.recalled)
-            unsent = [job for job in jobs if job in recalled] if recalled else []
+            unsent = [job for job in unpack(jobs) if job in recalled] if recalled else []
             if unsent:
-                jobs = [job for job in jobs if job not in recalled]
+                jobs = [job for job in unpack(jobs) if job not in recalled]
             if jobs:
                 session.submit(jobs)
             if run_state.cancelled:

@@ -341,7 +341,8 @@ def _open(progress: Progress) -> tuple[Counter[int], Counter[int], Counter[int]]
     paused: Counter[int] = Counter()
     for chain in list(progress.run_state.chains.values()):  # the loop may change it meanwhile, if another thread counts
         numbers = [run.step.number for run in chain.step_states]
-        for branch in list(chain.open_rows.values()):
+        running[numbers[0]] += sum(map(len, list(chain.open_rows.bundles.values())))
+        for branch in list(chain.open_rows.single.values()):
             if mask := branch.submitted:  # of the steps that were sent together, the first is the one that runs
                 running[numbers[(mask & -mask).bit_length() - 1]] += 1
             if branch.waiting:

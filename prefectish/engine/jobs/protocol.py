@@ -12,6 +12,7 @@ from contextlib import AbstractContextManager, nullcontext
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Protocol
 
+from prefectish.engine.jobs.bundle import Bundle, BundleReceipt
 from prefectish.engine.jobs.job import Job, Receipt
 from prefectish.engine.jobs.struct import Struct
 
@@ -106,22 +107,24 @@ class Session(Protocol):
 
     ``window`` is the number of branches of maps to keep open at once, ``slots`` the number of bodies that can run at
     once. ``live`` says that bodies get the objects of this process, so that nothing has to be pickled. ``batches`` says
-    that the jobs of a batch run one after another; otherwise each runs by itself. ``in_order`` says that one job runs
-    after another, as they are submitted. ``follows`` says that a job may read an open one
-    (:class:`~prefectish.engine.jobs.job.Upcoming`); if that one is lost or unknown, it is taken back.
+    that the jobs of a batch run one after another; otherwise each runs by itself. ``bundles`` says that it takes
+    batches as bundles, and reports them so, too. ``in_order`` says that one job runs after another, as they are
+    submitted. ``follows`` says that a job may read an open one (:class:`~prefectish.engine.jobs.job.Upcoming`); if that
+    one is lost or unknown, it is taken back.
     """
 
     window: int
     slots: int
     live: bool
     batches: bool
+    bundles: bool
     in_order: bool
     follows: bool
 
-    def submit(self, jobs: Sequence[Job]) -> None:
+    def submit(self, jobs: Sequence[Job | Bundle]) -> None:
         """Accept jobs; never blocks on user code that another thread or process could run."""
 
-    def receipts(self, timeout: float | None) -> Sequence[Receipt]:
+    def receipts(self, timeout: float | None) -> Sequence[Receipt | BundleReceipt]:
         """Wait until there are receipts, at most `timeout` seconds, and return all there are."""
 
     def cancel(self, jobs: Sequence[Job]) -> Sequence[Job]:

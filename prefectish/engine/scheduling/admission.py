@@ -54,6 +54,8 @@ class Admission:
     ----------
     batches
         Whether rows are started in batches; an executor that runs the rows of a batch at once needs none.
+    bundles
+        Whether the executor takes batches as bundles.
     takes_turns
         Whether chains come during the run, and are served as they came.
     in_order
@@ -74,10 +76,12 @@ class Admission:
         batches: bool = True,
         takes_turns: bool = False,
         in_order: bool = False,
+        bundles: bool = False,
     ) -> None:
         self.window = window
         self._shared = 0  # rows that may be open because they share slots
         self.batches = batches
+        self.bundles = bundles
         self.takes_turns = takes_turns
         self.in_order = in_order
         self.slots = slots
@@ -142,15 +146,18 @@ class Admission:
         calls = (chain for chain in self._chains.values() if chain.precedence == CALL)
         return sum(len(chain.open_rows) for chain in calls) < min(self.slots, self.window)
 
-    def turn_of_job(self, chain: StepChain) -> int:
-        """Return the turn of the next job of a chain; a map that comes later takes turns with those that are open."""
+    def turn_of_job(self, chain: StepChain, count: int = 1) -> int:
+        """Return the turn of the next job of a chain, or of the first of several.
+
+        A map that comes later takes turns with those that are open.
+        """
         if not self.takes_turns or chain.precedence == CALL:
             return next(self._job_turns)
         if chain.turn is None:
             others = [c for c in self._chains.values() if c.precedence == chain.precedence and c.open_rows]
             chain.turn = min((c.turn - len(c.open_rows) for c in others if c.turn is not None), default=0)
-        chain.turn += 1
-        return chain.turn
+        chain.turn += count
+        return chain.turn - count + 1
 
     def _take(self, heap: list[tuple[float, int, int, int, int]]) -> StepChain:
         chain = self._chains[heappop(heap)[-1]]
@@ -289,8 +296,9 @@ class Admission:
         InvalidRunState
             Naming the counter.
         """
-        rows = (map_row for chain in run_state.chains.values() for map_row in chain.open_rows.values())
-        counted = sum(map_row.counted for map_row in rows)
+        open_rows = [chain.open_rows for chain in run_state.chains.values()]
+        counted = sum(map_row.counted for rows in open_rows for map_row in rows.single.values())
+        counted += sum(len(bundle) for rows in open_rows for bundle in rows.bundles.values())
         if not run_state.over and counted != self.open:
             raise InvalidRunState(f"the window: {self.open} rows are counted as open, {counted} are")
         self.limits.validate()

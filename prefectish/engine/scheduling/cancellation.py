@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Collection, Sequence
 
 from prefectish.engine.clock import Now
+from prefectish.engine.jobs.bundle import unpack
 from prefectish.engine.jobs.job import Job
 from prefectish.engine.scheduling.admission import Admission, Limit
 from prefectish.engine.scheduling.changes import Changes
@@ -168,7 +169,7 @@ class Cancellation:
             Jobs of which nothing has begun: their steps end as `rest`.
         """
         unbegun_jobs = set(never)
-        unsent = set(self.run_state.jobs)
+        unsent = set(unpack(self.run_state.jobs))
         self.changes.end_run()
         self.changes.turn(now)
         for chain in self.run_state.chains.values():
@@ -182,7 +183,7 @@ class Cancellation:
 
     def sent_jobs(self) -> list[Job]:
         """Return the open jobs that the executor has."""
-        unsent = set(self.run_state.jobs)
+        unsent = set(unpack(self.run_state.jobs))
         return [job for job in _all_jobs(self.run_state) if job not in unsent]
 
     def _end_row(

@@ -8,13 +8,14 @@ other steps known. The rules that decide are in the other modules of this room; 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from prefectish.caching.memory import CACHE_KEY
 from prefectish.engine.clock import Now
 from prefectish.engine.context import context
 from prefectish.engine.handlers import notify_map_ended
+from prefectish.engine.jobs.bundle import Bundle, BundleRecords
 from prefectish.engine.jobs.job import Job, Record
 from prefectish.engine.jobs.protocol import Lost
 from prefectish.engine.jobs.references import Held
@@ -33,7 +34,7 @@ from prefectish.engine.scheduling.run_state import (
     StepChain,
     StepState,
 )
-from prefectish.engine.state import Cached, Mapped, State, Success, cell_of
+from prefectish.engine.state import Cached, Mapped, State, Success, cell_of, plain_cells
 from prefectish.engine.state_column import OPEN, StateColumn
 from prefectish.engine.transitions import validating
 from prefectish.engine.worker.cache import by_own_clock, is_hit, remember
@@ -92,19 +93,20 @@ class Changes(MapChanges):
             self._end_watch(step_state, row, state, width)
         if issubclass(type(state._raw_result), Held):
             self.result_release.note(step_state, row)
-        if step_state.reads:
-            self.result_release.consumed(step_state, row)
-        if step_state.dependents:
-            self._tell_dependents(step_state, row)
-        if step_state.watcher is not None:
-            step_state.watcher.row(row, state, width)
+        if step_state.reads or step_state.dependents or step_state.watcher is not None:
+            self._tell_of_row(step_state, row, state, width)
         if not step_state.left:
             self.finish_step(step_state)
 
-    def _tell_dependents(self, step_state: StepState, row: int) -> None:
+    def _tell_of_row(self, step_state: StepState, row: int, state: State, width: Any) -> None:
+        """Let go of what a row has read, start rows that waited for it, and make it known to who watches."""
+        if step_state.reads:
+            self.result_release.consumed(step_state, row)
         for chain in step_state.dependents:
             if chain.dependency_finished(row, step_state):
                 self.admission.queue(chain)
+        if step_state.watcher is not None:
+            step_state.watcher.row(row, state, width)
 
     def watch_row(self, place: tuple[int, int]) -> None:
         """Have the end of a row, given by number of its step and row, noted in ``RunState.watched_ended``."""
@@ -295,7 +297,7 @@ class Changes(MapChanges):
 
     def open_row(self, chain: StepChain, row: int, items: tuple[Any, ...], submissions: int = 0) -> MapRow:
         """Open a row of a chain."""
-        map_row = chain.open_rows[row] = MapRow(row, items)
+        map_row = chain.open_rows.single[row] = MapRow(row, items)
         map_row.submissions = submissions
         return map_row
 
@@ -320,6 +322,55 @@ class Changes(MapChanges):
             map_row.counted = True
             self.admission.open += 1
         self.run_state.jobs.append(job)
+
+    def open_bundle(self, chain: StepChain, bundle: Bundle) -> None:
+        """Open rows that are submitted whole, and of which nothing else is known."""
+        chain.open_rows.bundles[bundle.number] = bundle
+        self.run_state.submitted_jobs += len(bundle)
+        self.admission.open += len(bundle)
+        self.run_state.jobs.append(bundle)
+
+    def finish_bundle(self, chain: StepChain, bundle: Bundle, records: BundleRecords) -> None:
+        """Write the final states of the rows of a bundle that plainly succeeded; the others are single rows then."""
+        others = records.others
+        del chain.open_rows.bundles[bundle.number]
+        for number in others:
+            job = bundle.jobs[number]
+            chain.open_rows.single[job.index] = MapRow(job.index, job.items, job)
+        count = len(bundle) - len(others)
+        self.run_state.submitted_jobs -= count
+        self.admission.open -= count
+        chain.done += count
+        self._note_times(chain, records)
+        for position, step_state in enumerate(chain.step_states):
+            self._finish_rows(step_state, bundle.rows, records, position)
+
+    def _note_times(self, chain: StepChain, records: BundleRecords) -> None:
+        """Note how long the rows of a bundle took, as if one had ended after the other."""
+        rows = [sum(of_row) for of_row in zip(*records.seconds, strict=True)] if len(records.seconds) > 1 else None
+        seconds = records.seconds[0] if rows is None else rows
+        if records.others:
+            seconds = [one for number, one in enumerate(seconds) if number not in records.others]
+        if seconds:
+            mean = sum(seconds) / len(seconds)
+            weight = 1.0 - (1.0 - NEWEST) ** len(seconds)
+            chain.mean = mean if chain.mean is None else chain.mean + weight * (mean - chain.mean)
+            chain.longest = max(chain.longest, max(seconds))
+
+    def _finish_rows(self, step_state: StepState, rows: Sequence[int], records: BundleRecords, position: int) -> None:
+        """Write the final states of rows of a step: plain successes, but for some of the rows."""
+        assert step_state.children is not None
+        cells = plain_cells(records.results[position])
+        for number in records.others:
+            cells[number] = OPEN
+        step_state.children.cells[rows[0] : rows[-1] + 1] = cells
+        step_state.left -= len(rows) - len(records.others)
+        if step_state.reads or step_state.dependents or step_state.watcher is not None:
+            for row in rows:
+                if (state := step_state.children[row]) is not None:
+                    self._tell_of_row(step_state, row, state, None)
+        if not step_state.left:
+            self.finish_step(step_state)
 
     def take_record(self, map_row: MapRow, job: Job, bit: int, record: Record) -> None:
         """Note that a job has reported a step."""
@@ -414,7 +465,7 @@ class Changes(MapChanges):
         if self.run_state.streams:
             for step_state in chain.step_states:
                 self.run_state.streams.pop((step_state.step.number, map_row.row), None)
-        if chain.open_rows.pop(map_row.row, None) is not None:
+        if chain.open_rows.single.pop(map_row.row, None) is not None:
             chain.done += 1
             chain.probing -= map_row.probing
             seconds, mean = map_row.seconds, chain.mean
@@ -483,7 +534,7 @@ class Changes(MapChanges):
         """Take no receipts any more."""
         self.run_state.over = True
 
-    def take_jobs(self) -> list[Job]:
+    def take_jobs(self) -> list[Job | Bundle]:
         """Return the jobs to submit since the last turn."""
         jobs, self.run_state.jobs = self.run_state.jobs, []
         return jobs
@@ -491,7 +542,8 @@ class Changes(MapChanges):
     def clear(self) -> None:
         """Drop open rows, and what a run that has ended waited for."""
         for chain in self.run_state.chains.values():
-            chain.open_rows.clear()
+            chain.open_rows.bundles.clear()
+            chain.open_rows.single.clear()
         self.run_state.timers.clear()
         self.run_state.deadlines.clear()
         self.run_state.jobs.clear()
@@ -516,8 +568,9 @@ class Changes(MapChanges):
 
     def forget_row(self, chain: StepChain, row: int) -> None:
         """Take back a whole row of a chain, so that it starts anew."""
-        map_row = chain.open_rows.pop(row, None)
+        map_row = chain.open_rows.get(row)
         if map_row is not None:
+            del chain.open_rows.single[row]
             self.end_probe(chain, map_row)
             self.leave_window(map_row)
         elif all(s.has(row) for s in chain.step_states):

@@ -14,7 +14,15 @@ from prefectish.engine.scheduling.items import length_of
 from prefectish.engine.scheduling.name_claims import NameClaims
 from prefectish.engine.scheduling.ready import ReadySteps
 from prefectish.engine.scheduling.resume_rules import DuplicateKeys, ResumeRules
-from prefectish.engine.scheduling.run_state import NEVER_STARTED, NOT_RUN, MapRow, StepChain, StepState, chains_of
+from prefectish.engine.scheduling.run_state import (
+    NEVER_STARTED,
+    NOT_RUN,
+    MapRow,
+    MapState,
+    StepChain,
+    StepState,
+    chains_of,
+)
 from prefectish.engine.scheduling.same_key import meets_same_keys
 from prefectish.engine.state import Cached, Cancelled, Mapped, Pending, Running, Scheduled, State
 from prefectish.engine.worker.cache import can_probe, remember
@@ -51,6 +59,7 @@ class Dispatcher:
             chain.has_starts = any(step_state.starts is not None for step_state in chain.step_states)
             chain.row_by_row = self._goes_row_by_row(chain)
             chain.limited = any(self.admission.limits.limited(s.step.number) for s in chain.step_states)
+            chain.in_bundles = self._begins_in_bundles(chain)
             chain.probe_first = meets_same_keys(chain) or (chain.limited and self._may_need_no_slot(chain))
             for step_state in chain.step_states:
                 self.changes.touch_consumers(step_state)
@@ -69,6 +78,21 @@ class Dispatcher:
         tasks = [step_state.step.task for step_state in chain.step_states]
         return any(number not in chain.position and steps[number].mapped for number in readers) or any(
             task.on_child_failure != "continue" or task.max_failures is not None for task in tasks
+        )
+
+    def _begins_in_bundles(self, chain: StepChain) -> bool:
+        """Whether rows of a chain begin in batches, and nothing but their items and numbers tells them apart."""
+        first = chain.spec.steps[0]
+        return (
+            self.admission.bundles
+            and self.resume_rules is None
+            and chain.spec.batch_size is not None
+            and type(chain) is StepChain
+            and chain.map_state is not None
+            and not (chain.dependencies or chain.has_starts or chain.spec.names_results)
+            and not (first.differs or first.named_by_key or first.storage is not None)
+            and chain.order is None
+            and all(step_state.widths is None for step_state in chain.step_states)
         )
 
     def _may_need_no_slot(self, chain: StepChain) -> bool:
@@ -129,6 +153,9 @@ class Dispatcher:
             return
         if chain.limited and not self._is_permitted(chain, now):
             return
+        if chain.in_bundles and size > 1 and self._begin_bundle(chain, size, now):
+            admission.queue(chain)
+            return
         jobs, row = self._begin_rows(chain, size, now)
         if chain.limited and not jobs:
             admission.give_back(chain)
@@ -136,6 +163,22 @@ class Dispatcher:
             admission.queue(chain)
         if batched and jobs:
             self.rows.make_batch(chain, jobs)
+
+    def _begin_bundle(self, chain: StepChain, size: int, now: Now) -> bool:
+        """Begin rows of a chain as a bundle; False, with none begun, if they have to begin one by one."""
+        map_state = chain.map_state
+        assert map_state is not None and map_state.width is not None
+        if chain.admission_mode or chain.has_cancelled_early or chain.resubmit_from or map_state.streams:
+            return False
+        while map_state.source is not None and map_state.width - chain.opened < size:
+            self._pull(chain, map_state)
+        if map_state.width - chain.opened < 2:
+            return False
+        if not chain.started:
+            self._first_start(chain, now)
+        rows = chain.next_rows(size)
+        self.rows.submit_bundle(chain, rows, chain.columns_of(rows))
+        return True
 
     def _begin_rows(self, chain: StepChain, size: int, now: Now) -> tuple[list[Job], int | None]:
         """Begin rows of a chain; return their jobs, and the last row, None if there are no more."""
@@ -178,11 +221,15 @@ class Dispatcher:
         map_state = chain.map_state
         if chain.dependencies or map_state is None or map_state.source is None or chain.admission_mode:
             return None
+        self._pull(chain, map_state)
+        return chain.next_row()
+
+    def _pull(self, chain: StepChain, map_state: MapState) -> None:
+        """Pull one more item of an iterator; other chains over it may have a row now."""
         self.changes.pull_row(map_state)
         for other in chains_of(map_state):
             if other is not chain and not other.dependencies:
                 self.admission.queue(other)
-        return chain.next_row()
 
     def _is_stopped(self, chain: StepChain, row: int) -> bool:
         return bool(chain.admission_mode) or (bool(chain.dependencies) and chain.reads_unstarted(row))

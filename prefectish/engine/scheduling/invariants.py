@@ -36,10 +36,15 @@ def _hold(condition: bool, what: str, where: str) -> None:
 def _check_chain(chain: StepChain) -> int:
     """Check the open rows of a chain; return the number of their jobs that are awaited."""
     where = f"chain {chain.spec.ident} of {chain.step_states[0].step.slug}"
-    rows = chain.open_rows.values()
+    rows = chain.open_rows.single.values()
+    bundles = chain.open_rows.bundles.values()
     _hold(chain.probing == sum(r.probing for r in rows), "probing is the number of rows that probe", where)
     _hold(chain.done >= 0, "done is not negative", where)
-    return sum(_check_row(chain, map_row, f"row {map_row.row} of {where}") for map_row in list(rows))
+    for bundle in bundles:
+        found = (s.children.has(row) for s in chain.step_states for row in bundle.rows if s.children is not None)
+        _hold(not any(found), "no row of an open bundle has a state", where)
+    singles = sum(_check_row(chain, map_row, f"row {map_row.row} of {where}") for map_row in list(rows))
+    return singles + sum(map(len, bundles))
 
 
 def _check_row(chain: StepChain, map_row: MapRow, where: str) -> int:

@@ -31,6 +31,7 @@ from typing import Any
 
 from prefectish.engine.clock import Now
 from prefectish.engine.context import context
+from prefectish.engine.jobs.bundle import Bundle, BundleReceipt
 from prefectish.engine.jobs.job import CALL, Job, Receipt
 from prefectish.engine.jobs.references import Held
 from prefectish.engine.pause import answered
@@ -78,6 +79,8 @@ class Progress:
         Whether the executor runs the jobs of a batch one after another.
     in_order
         Whether the executor runs one job after another, so that calls and maps begin in the order in which they came.
+    bundles
+        Whether it takes batches as bundles.
     tag_limits
         Children of all tasks with a tag that run at once, at most.
     keep
@@ -114,6 +117,7 @@ class Progress:
         slots: int = 1,
         batches: bool = True,
         in_order: bool = False,
+        bundles: bool = False,
         tag_limits: Mapping[str, int] | None = None,
         keep: Collection[int] = (),
         record: bool = False,
@@ -121,7 +125,7 @@ class Progress:
         story: RunStory | None = None,
     ) -> None:
         self.run_state = RunState(plan, record)
-        self.admission = Admission(window, slots, Limits(plan, tag_limits), batches, plan.grows, in_order)
+        self.admission = Admission(window, slots, Limits(plan, tag_limits), batches, plan.grows, in_order, bundles)
         release = ResultRelease(plan, self.run_state.step_states, keep)
         as_requested = notify
         if validating():
@@ -143,7 +147,7 @@ class Progress:
         for number, state in sorted((starts or {}).items(), key=itemgetter(0)):  # sources first
             self.dispatcher.seed(self.run_state.step_states[number], state)
 
-    def start(self, now: Now) -> list[Job]:
+    def start(self, now: Now) -> list[Job | Bundle]:
         """Return the first jobs."""
         self.changes.turn(now)
         for step_state in self.run_state.step_states:
@@ -152,7 +156,7 @@ class Progress:
         self.run_state.touched.update(self.run_state.groups)
         return self.advance((), now)
 
-    def advance(self, receipts: Iterable[Receipt], now: Now) -> list[Job]:
+    def advance(self, receipts: Iterable[Receipt | BundleReceipt], now: Now) -> list[Job | Bundle]:
         """Take receipts and return the jobs that can run now.
 
         Notes
@@ -172,7 +176,10 @@ class Progress:
         """
         self.changes.turn(now)
         for receipt in receipts:
-            self._take(receipt, now)
+            if type(receipt) is BundleReceipt:
+                self._take_bundle(receipt, now)
+            else:
+                self._take(receipt, now)
         if self.run_state.after_recall:
             for act in self.changes.take_after_recall():
                 act(now)
@@ -188,11 +195,15 @@ class Progress:
             self.rows.drop_cancelled_timers()
         return self.changes.take_jobs()
 
-    def _checked_advance(self, receipts: Iterable[Receipt], now: Now) -> list[Job]:
+    def _checked_advance(self, receipts: Iterable[Receipt | BundleReceipt], now: Now) -> list[Job | Bundle]:
         """Advance, with each transition held against the table and the tables of the run against each other."""
         receipts = list(receipts)
         for receipt in receipts:
-            self._check_receipt(receipt)
+            if type(receipt) is BundleReceipt:
+                for number in receipt.records.others:
+                    self._check_receipt(receipt.receipt(number))
+            else:
+                self._check_receipt(receipt)
         jobs = Progress.advance(self, receipts, now)
         self.validate()
         return jobs
@@ -280,10 +291,12 @@ class Progress:
         """Return the rows whose bodies may be running, by number of the step; asked by another thread, so a guess."""
         rows: dict[int, list[int]] = {}
         for chain in list(self.run_state.chains.values()):
-            for map_row in list(chain.open_rows.values()):
+            for map_row in list(chain.open_rows.single.values()):
                 if submitted := map_row.submitted:
                     first = (submitted & -submitted).bit_length() - 1
                     rows.setdefault(chain.step_states[first].step.number, []).append(map_row.row)
+            for bundle in list(chain.open_rows.bundles.values()):
+                rows.setdefault(chain.step_states[0].step.number, []).extend(bundle.rows)
         return rows
 
     def widths(self) -> dict[int, int]:
@@ -305,12 +318,12 @@ class Progress:
                 chain.spec.steps[position].label(-1 if chain.map_state is None else map_row.row),
             )
             for chain in self.run_state.chains.values()
-            for map_row in chain.open_rows.values()
+            for map_row in chain.open_rows.single.values()
             for position, state in map_row.starts.items()
             if isinstance(state, Paused) and map_row.waiting >> position & 1
         ]
 
-    def resume(self, which: Iterable[tuple[int, int]], now: Now) -> list[Job]:
+    def resume(self, which: Iterable[tuple[int, int]], now: Now) -> list[Job | Bundle]:
         """Resume paused tasks, given by step number and row, and return the jobs that can run now."""
         self.approve(which, now)
         return self.advance((), now)
@@ -335,12 +348,25 @@ class Progress:
             self.changes.wake_row(map_row, 1 << position)
             self.rows.resubmit(chain, map_row, now)
 
+    def _take_bundle(self, receipt: BundleReceipt, now: Now) -> None:
+        """Take the receipt of a bundle: of what plainly succeeded at once, of the rest one by one."""
+        bundle, records = receipt.bundle, receipt.records
+        chain = self.run_state.chains[bundle.chain.ident]
+        numbers: Iterable[int] = range(len(bundle))
+        if bundle.number in chain.open_rows.bundles and not self.run_state.watched:
+            self.rows.finish_bundle(chain, bundle, records, now)
+            numbers = records.others
+        for number in numbers:
+            self._take(receipt.receipt(number), now)
+
     def _take(self, receipt: Receipt, now: Now) -> None:
         job = receipt.job
         if not job.awaiting:
             return
         chain = self.run_state.chains[job.chain.ident]
-        map_row = chain.open_rows[job.index if job.index > 0 else 0]
+        if job.batch is not None:
+            chain.open_rows.single_out(job.batch)
+        map_row = chain.open_rows.single[job.index if job.index > 0 else 0]
         for position, record in receipt.records:
             bit = 1 << position
             if job.awaiting & bit:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from heapq import heapreplace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from prefectish.engine.clock import Now, later
+from prefectish.engine.jobs.bundle import Bundle, BundleRecords
 from prefectish.engine.jobs.envelope import EncodedError
 from prefectish.engine.jobs.failures import KeptFailures
 from prefectish.engine.jobs.job import CALL, STEP, Job, Record, Upcoming
@@ -16,7 +17,17 @@ from prefectish.engine.scheduling.changes import Changes
 from prefectish.engine.scheduling.events import AttemptEvent
 from prefectish.engine.scheduling.run_state import NEVER_STARTED, NOT_RUN, MapRow, StepChain, StepState
 from prefectish.engine.scheduling.same_key import SameKeys
-from prefectish.engine.state import Cancelled, Failed, Finished, Pending, Retrying, Scheduled, State, Success
+from prefectish.engine.state import (
+    Cancelled,
+    Failed,
+    Finished,
+    Pending,
+    Retrying,
+    Scheduled,
+    State,
+    Success,
+    plain_success,
+)
 from prefectish.engine.task_states import SlowChild
 from prefectish.engine.worker.attempt_context import BEFORE_TURN, MISS, attempt_number
 from prefectish.engine.worker.cache import can_probe
@@ -246,8 +257,7 @@ class Rows:
         job.turn = self.admission.turn_of_job(chain)
         if map_row.was_in_batch and not solo:
             job.was_in_batch = True
-        if chain.longest:
-            job.expected = min(chain.longest, 2 * (chain.mean or chain.longest))
+        job.expected = expected_seconds(chain)
         if self.suspects.deaths and chain.spec.steps[0].differs:
             deaths = self.suspects.deaths.get((chain.step_states[0].step.number, map_row.row))
             job.memory_deaths = 0 if deaths is None else deaths.of_memory
@@ -262,6 +272,42 @@ class Rows:
         for job in jobs:
             job.batch = self._batch_count
 
+    def submit_bundle(self, chain: StepChain, rows: range, columns: tuple[Sequence[Any], ...]) -> None:
+        """Submit whole rows as one batch."""
+        self._batch_count += 1
+        bundle = Bundle(self._batch_count, chain.spec, rows, columns)
+        bundle.turn = self.admission.turn_of_job(chain, len(rows))
+        bundle.expected = expected_seconds(chain)
+        self.batches[bundle.number] = len(rows)
+        self.changes.add_batch(chain, 1)
+        self.changes.open_bundle(chain, bundle)
+
+    def finish_bundle(self, chain: StepChain, bundle: Bundle, records: BundleRecords, now: Now) -> None:
+        """Finish the rows of a bundle that plainly succeeded, at once."""
+        for position, (step_state, seconds) in enumerate(zip(chain.step_states, records.seconds, strict=True)):
+            if max(seconds, default=0.0) > self.slowest[0][0]:
+                self._note_slowest(step_state.step.number, bundle, seconds, records.others)
+            if self.run_state.events is not None:
+                self.run_state.events.extend(_events(step_state.step.number, bundle, records, position, now))
+        self.changes.finish_bundle(chain, bundle, records)
+        if self._leave_batch(chain, bundle.number, len(bundle) - len(records.others)) and chain.limited:
+            self.admission.give_back(chain)
+
+    def _note_slowest(self, number: int, bundle: Bundle, seconds: Sequence[float], others: Collection[int]) -> None:
+        for n, row in enumerate(bundle.rows):
+            if seconds[n] > self.slowest[0][0] and n not in others:
+                heapreplace(self.slowest, (seconds[n], number, row))
+
+    def _leave_batch(self, chain: StepChain, number: int, count: int) -> bool:
+        """Note that rows of a batch have ended; return whether all have."""
+        self.batches[number] -= count
+        if self.batches[number]:
+            return False
+        del self.batches[number]
+        self.changes.add_batch(chain, -1)
+        self.admission.queue(chain)
+        return True
+
     def abandon(self, chain: StepChain, map_row: MapRow, mask: int) -> None:
         """Await steps of a row no longer; a job that awaits nothing more is cancelled."""
         for job in self.changes.abandon(map_row, mask):
@@ -271,13 +317,8 @@ class Rows:
 
     def job_ended(self, chain: StepChain, job: Job) -> None:
         """Give back the slot of a job that is not awaited any more; the rows of a batch had one together."""
-        if job.batch is not None:
-            self.batches[job.batch] -= 1
-            if self.batches[job.batch]:
-                return
-            del self.batches[job.batch]
-            self.changes.add_batch(chain, -1)
-            self.admission.queue(chain)
+        if job.batch is not None and not self._leave_batch(chain, job.batch, 1):
+            return
         if chain.limited and not (job.solo or job.probe_only):  # these take no slot
             self.admission.give_back(chain)
 
@@ -303,6 +344,20 @@ class Rows:
     def drop_cancelled_timers(self) -> None:
         """Drop the next timers as long as they are of retries that were cancelled, so that the run can end."""
         self.run_state.timers.drop(_is_cancelled)
+
+
+def expected_seconds(chain: StepChain) -> float | None:
+    """Return how long a row is expected to take, by those that have ended; None if none has."""
+    return min(chain.longest, 2 * (chain.mean or chain.longest)) if chain.longest else None
+
+
+def _events(number: int, bundle: Bundle, records: BundleRecords, position: int, now: Now) -> Iterator[AttemptEvent]:
+    """Yield the ends of the attempts of a step, of the rows that plainly succeeded."""
+    results, seconds, keys = records.results[position], records.seconds[position], records.keys[position]
+    for n, row in enumerate(bundle.rows):
+        if n not in records.others:
+            state, key = plain_success(results[n]), None if keys is None else keys[n]
+            yield AttemptEvent(number, row, 1, state, seconds[n], now.wall, records.worker, key)
 
 
 def attempt_log(chain: StepChain, map_row: MapRow, position: int, record: Record) -> AttemptLog:

@@ -7,7 +7,7 @@
 `StepChain`
     Steps of one group that started together, a chain of fused steps: they run as one job for each row. A chain of
     single steps has one row.
-`MapRow`
+`MapRow`, in `open_rows`
     One open row of a chain: which of its steps are final, submitted, or waiting. It is dropped with its last step.
 `RunState`
     All of them, with the counters, timers and queues of the run.
@@ -23,7 +23,7 @@ between two turns of the loop is stated in :mod:`prefectish.engine.scheduling.in
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from enum import IntEnum
 from heapq import heappop, heappush
 from typing import Any, Protocol
@@ -31,6 +31,7 @@ from typing import Any, Protocol
 from prefectish.engine import clock as clocks
 from prefectish.engine.capture import Error, capture
 from prefectish.engine.clock import Now
+from prefectish.engine.jobs.bundle import Bundle
 from prefectish.engine.jobs.failures import KeptFailures
 from prefectish.engine.jobs.job import CALL, STEP, ChainSpec, Job
 from prefectish.engine.jobs.references import Held
@@ -38,6 +39,8 @@ from prefectish.engine.plan.map_domain import UNMAPPABLE, Measure, measure
 from prefectish.engine.plan.reduction import ReductionTree
 from prefectish.engine.plan.steps import Group, MapDomain, Plan, Step
 from prefectish.engine.scheduling.events import AttemptEvent, FailureEvent
+from prefectish.engine.scheduling.open_rows import MapRow as MapRow
+from prefectish.engine.scheduling.open_rows import OpenRows
 from prefectish.engine.scheduling.timers import Timers
 from prefectish.engine.state import Cancelled, Mapped, Pending, State
 from prefectish.engine.state_column import OPEN, StateColumn
@@ -291,63 +294,19 @@ class Stream:
         listener(items)
 
 
-class MapRow:
-    """One open row: bit masks over the positions of its chain.
-
-    Attributes
-    ----------
-    row
-        Its number.
-    items
-        The inputs of the row, kept for resubmission.
-    submissions
-        Jobs submitted so far.
-    final, submitted, waiting
-        Positions that are final; in a job; held by a timer, a pause or a crash that is looked into.
-    starts
-        States from which positions start when submitted again.
-    jobs
-        Its jobs that may still report.
-    seconds
-        Time its steps took so far.
-    counted
-        Whether it takes a place in the window.
-    was_in_batch
-        Whether it was lost in a batch.
-    probing
-        Whether it was begun before it had a slot under the limits of its chain, and has none yet.
-    """
-
-    __slots__ = (
-        "counted", "final", "items", "jobs", "probing", "row", "seconds", "starts", "submissions", "submitted",
-        "waiting", "was_in_batch",
-    )  # fmt: skip
-
-    def __init__(self, row: int, items: tuple[Any, ...]) -> None:
-        self.row = row
-        self.items = items
-        self.submissions = 0
-        self.final = 0
-        self.submitted = 0
-        self.waiting = 0
-        self.starts: Mapping[int, State] = {}
-        self.jobs: list[Job] = []
-        self.seconds = 0.0
-        self.counted = False
-        self.probing = False
-        self.was_in_batch = False
-
-    def is_unbegun(self, position: int) -> bool:
-        """Whether no body of a step has begun, and none is about to, as far as is known."""
-        if self.submitted >> position & 1:
-            return False
-        start = self.starts.get(position)
-        return not self.waiting >> position & 1 if start is None else type(start) is Pending
-
-
 def _item_or_error(read: Callable[[int], Any], row: int) -> Any:
     outcome = capture(read, row)
     return unread_item((row,), outcome.exception) if isinstance(outcome, Error) else outcome.value
+
+
+def _column(read: Callable[[int], Any], rows: range) -> Sequence[Any]:
+    """Return the items of rows; a list that is read directly gives a part of itself."""
+    values: Any = getattr(read, "__self__", None)
+    if type(values) not in (list, tuple, range):
+        return [read(row) for row in rows]
+    part: Sequence[Any] = values[rows.start : rows.stop]
+    # It may be a list of the caller, and be shorter now.
+    return part if len(part) == len(rows) else [_item_or_error(read, row) for row in rows]
 
 
 class StepChain:
@@ -385,6 +344,8 @@ class StepChain:
         Some rows of its steps were cancelled before they began.
     has_starts
         The caller gave states from which some of its rows start.
+    in_bundles
+        Whether its rows begin in bundles, of which nothing else is known.
     limited
         Whether its rows need a slot under a limit.
     stopped
@@ -408,10 +369,11 @@ class StepChain:
     """
 
     __slots__ = (
-        "admission_mode", "all_positions", "arrival", "batches", "dependencies", "done", "full", "has_cancelled_early",
-        "has_starts", "last_batch_size", "limited", "longest", "map_state", "mean", "next_in_order", "open_rows",
-        "opened", "order", "position", "precedence", "priority", "probe_first", "probing", "queued", "readers", "ready",
-        "resubmit_from", "row_by_row", "spec", "stage", "started", "step_states", "stopped", "to_batch", "turn",
+        "admission_mode", "all_positions", "arrival", "batches", "dependencies", "done", "full",
+        "has_cancelled_early", "has_starts", "in_bundles", "last_batch_size", "limited", "longest", "map_state", "mean",
+        "next_in_order", "open_rows", "opened", "order", "position", "precedence", "priority", "probe_first", "probing",
+        "queued", "readers", "ready", "resubmit_from", "row_by_row", "spec", "stage", "started", "step_states",
+        "stopped", "to_batch", "turn",
     )  # fmt: skip
 
     def __init__(self, step_states: list[StepState], stage: int, map_state: MapState | None) -> None:
@@ -432,6 +394,7 @@ class StepChain:
         self.done = 0
         self.queued = False
         self.has_starts = False
+        self.in_bundles = False
         self.row_by_row = False
         self.limited = False
         self.stopped = 0
@@ -443,7 +406,7 @@ class StepChain:
         self.precedence = 0
         self.arrival = 0
         self.turn: int | None = None
-        self.open_rows: dict[int, MapRow] = {}
+        self.open_rows = OpenRows()
         self.spec: ChainSpec
         self.mean: float | None = None
         self.longest = 0.0
@@ -502,6 +465,10 @@ class StepChain:
         except IndexError:  # a list of the caller that is read directly, and that is shorter now
             return tuple([_item_or_error(read, row) for read in self.readers])
 
+    def columns_of(self, rows: range) -> tuple[Sequence[Any], ...]:
+        """Return the inputs of rows that start, a column for each reader."""
+        return tuple([_column(read, rows) for read in self.readers])
+
     @property
     def has_ready_row(self) -> bool:
         """Whether a row of a chain with dependencies can start."""
@@ -522,6 +489,12 @@ class StepChain:
             self.opened = row + 1
             return row if self.order is None else self.order[row]
         return None
+
+    def next_rows(self, size: int) -> range:
+        """Return the next rows to start, at most so many, of a chain without dependencies that goes in map order."""
+        assert self.map_state is not None and self.map_state.width is not None
+        first, self.opened = self.opened, min(self.opened + size, self.map_state.width)
+        return range(first, self.opened)
 
     def ancestors(self, position: int) -> set[int]:
         """Return the positions that `position` reads, directly or not, and itself."""
@@ -610,7 +583,7 @@ class RunState:
         self.failure_events: list[FailureEvent] = []
         self.kept_failures: dict[tuple[str, bool], KeptFailures] = {}
         self.submitted_jobs = 0
-        self.jobs: list[Job] = []
+        self.jobs: list[Job | Bundle] = []
         self.cancelled: list[Job] = []
         self.recalled: list[Job] = []
         self.after_recall: list[Callable[[Now], None]] = []

@@ -9,11 +9,13 @@ from __future__ import annotations
 from typing import Any
 
 from prefectish.engine.capture import Error, capture
+from prefectish.engine.jobs.bundle import Bundle, BundleRecords
 from prefectish.engine.jobs.job import Job, Record
 from prefectish.engine.jobs.protocol import Lost
 from prefectish.engine.scheduling.changes import Changes
 from prefectish.engine.scheduling.run_state import MapRow, MapState, StepChain, StepState
 from prefectish.engine.state import Retrying, Scheduled, State
+from prefectish.engine.state_column import SUCCEEDED
 from prefectish.engine.task_states import RunStory
 from prefectish.safe_repr import printable
 
@@ -49,6 +51,25 @@ class RecordedChanges(Changes):
         together = ", ".join(chain.spec.steps[p].slug for p in job.positions)
         kind = ", alone" if job.solo else ", only to probe the cache" if job.probe_only else ""
         self._note_job("submitted", job, mask, f"job {job.submission} of its row: {together}{kind}")
+
+    def open_bundle(self, chain: StepChain, bundle: Bundle) -> None:
+        """Open rows that are submitted whole, and of which nothing else is known."""
+        super().open_bundle(chain, bundle)
+        together = ", ".join(step.slug for step in bundle.chain.steps)
+        for row in bundle.rows:
+            for step_state in chain.step_states:
+                self._note("submitted", step_state, row, f"job 0 of its row, in batch {bundle.number}: {together}")
+
+    def finish_bundle(self, chain: StepChain, bundle: Bundle, records: BundleRecords) -> None:
+        """Write the final states of the rows of a bundle that plainly succeeded; the others are single rows then."""
+        where = f" on {records.worker}" if records.worker else ""
+        for number, row in enumerate(bundle.rows):
+            if number not in records.others:
+                for step_state, seconds in zip(chain.step_states, records.seconds, strict=True):
+                    text = f"Success: {SUCCEEDED}"
+                    self._note("receipt", step_state, row, f"{text}, after {seconds[number]:.3f} s{where}")
+                    self._note("finished", step_state, row, text)
+        super().finish_bundle(chain, bundle, records)
 
     def open_inline_row(self, chain: StepChain, row: int, items: tuple[Any, ...], record: Record) -> MapRow:
         """Open a row that ran where it was called, as if it had been submitted."""

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import pickle
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
+from itertools import repeat
 from time import perf_counter
 from typing import Any
 
-from prefectish.engine.capture import Error, Value, capture
+from prefectish.engine.capture import Error, capture
 from prefectish.engine.jobs.envelope import SIMPLE, EncodedError, encode_error, encode_state, weight
 from prefectish.engine.jobs.job import ChainSpec, Pick, Record, StepSpec
 from prefectish.engine.jobs.references import Discarded, LeftOnWorker, ResultRef, UpstreamRef
 from prefectish.engine.process_tree import process_name
 from prefectish.engine.state import Failed, Mapped, Pending, State, Success
 from prefectish.engine.state_column import SUCCEEDED, replaced
-from prefectish.engine.wire.messages import Batch, Call, StepResult, is_plain
+from prefectish.engine.wire.messages import Batch, Call, Gathered, StepResult
 from prefectish.engine.worker import lifetime, running
 from prefectish.engine.worker.attempt_context import AttemptContext
 from prefectish.engine.worker.logs.capture import SETTINGS, listen
@@ -28,6 +29,7 @@ from prefectish.errors import text_of
 from prefectish.kinds import is_a
 
 _NO_START = Pending()
+_NOTHING: Mapping[int, State] = {}
 #: Opened chains that a process keeps; one that was dropped is opened again.
 MAX_OPEN_CHAINS = 64
 
@@ -198,52 +200,65 @@ def reopen_chain(*content: Any) -> ChainSpec:
 def execute_batch(payload: bytes, calls: bytes, *values: StepResult) -> Batch:
     """Run the branches of a batch one after another, all steps of each. It raises nothing but `NotHere`.
 
-    `calls` is a pickled ``(patience, keep, verify, probe_only, branches)``; a branch is ``(index, positions, items,
-    given, starts, submission)``. Branches that have not started after `patience` seconds return to the client as they
-    are, so that a slow one does not hold up the others.
+    `calls` is a pickled ``(patience, keep, verify, probe_only, branches, omitted)``, see :func:`branches_of`. Branches
+    that have not started after `patience` seconds return to the client as they are, so that a slow one does not hold up
+    the others; those whose numbers are omitted do not start.
     """
-    patience, keep, verify, probe_only, branches = pickle.loads(calls)
-    chain = capture(open_chain, payload)
-    if isinstance(chain, Error):
-        _check_place(chain.exception)
-    spec = chain.value if isinstance(chain, Value) else None
-    if spec is not None and values:
-        spec = _with_values(spec, values)
+    patience, keep, verify, probe_only, sent, omitted = pickle.loads(calls)
+    opened = capture(open_chain, payload)
+    branches = branches_of(sent)
+    if isinstance(opened, Error):
+        _check_place(opened.exception)
+        gathered = Gathered(0)
+        for number, branch in enumerate(branches):
+            gathered.add(number, [(p, _unopened_record(opened.exception)) for p in branch[1]])
+        return Batch(gathered.packed(process_name()), {})
+    chain = _with_values(opened.value, values) if values else opened.value
+    gathered, large = Gathered(len(chain.steps)), dict[tuple[int, int], Any]()
+    options, most = (keep, verify, probe_only), chain.steps[0].task.async_concurrency
+    if most is not None:
+        runnable = {number: branch for number, branch in enumerate(branches) if number not in omitted}
+        ended = _run_side_by_side(chain, runnable, values, options, large, most)
+        for number in range(len(runnable) + len(omitted)):
+            gathered.add(number, ended.get(number))
+        return Batch(gathered.packed(process_name()), large)
     end = None if patience is None else perf_counter() + patience
-    entries: list[Any] = []
-    large: dict[tuple[int, int], Any] = {}
-    most = None if spec is None else spec.steps[0].task.async_concurrency
-    if spec is not None and most is not None:
-        entries = _run_side_by_side(spec, branches, values, (keep, verify, probe_only), large, most)
-        return Batch(pickle.dumps((process_name(), entries), protocol=5), large)
     for number, branch in enumerate(branches):
-        if end is not None and perf_counter() > end:
-            entries.extend([None] * (len(branches) - number))
-            break
-        if spec is None:
-            assert isinstance(chain, Error)
-            entries.append([(p, _unopened_record(chain.exception)) for p in branch[1]])
+        if (end is not None and perf_counter() > end) or (omitted and number in omitted):
+            gathered.add(number, None)
         else:
-            entries.append(_run_branch(spec, number, branch, values, (keep, verify, probe_only), large))
-    return Batch(pickle.dumps((process_name(), entries), protocol=5), large)
+            gathered.add(number, _run_branch(chain, number, branch, values, options, large))
+    return Batch(gathered.packed(process_name()), large)
+
+
+def branches_of(sent: Any) -> Iterable[tuple[Any, ...]]:
+    """Return the branches of a batch: ``(index, positions, items, given, starts, submission)``.
+
+    They are sent as a list, or as ``(rows, positions, columns)`` if only rows and items tell them apart.
+    """
+    if type(sent) is list:
+        return sent
+    rows, positions, columns = sent
+    items = zip(*columns, strict=True) if columns else repeat(())
+    return ((row, positions, of_row, _NOTHING, _NOTHING, 0) for row, of_row in zip(rows, items, strict=False))
 
 
 def _run_side_by_side(
     chain: ChainSpec,
-    branches: Sequence[tuple[Any, ...]],
+    branches: Mapping[int, tuple[Any, ...]],
     values: Sequence[StepResult],
     options: tuple[int, bool, bool],
     large: dict[tuple[int, int], Any],
     most: int,
-) -> list[Any]:
-    """Run branches that share a slot, so many at a time, and return what each gave."""
-    entries: list[Any] = [None] * len(branches)
+) -> dict[int, list[tuple[int, Record]]]:
+    """Run branches that share a slot, so many at a time, and return what each gave, by its number."""
+    ended: dict[int, list[tuple[int, Record]]] = {}
 
     def call(number: int, branch: tuple[Any, ...]) -> None:
-        entries[number] = _run_branch(chain, number, branch, values, options, large)
+        ended[number] = _run_branch(chain, number, branch, values, options, large)
 
-    side_by_side([partial(call, number, branch) for number, branch in enumerate(branches)], most)
-    return entries
+    side_by_side([partial(call, number, branch) for number, branch in branches.items()], most)
+    return ended
 
 
 def _run_branch(
@@ -253,8 +268,8 @@ def _run_branch(
     values: Sequence[StepResult],
     options: tuple[int, bool, bool],
     large: dict[tuple[int, int], Any],
-) -> Any:
-    """Run the steps of one branch and return their records; of a single plain success only what differs."""
+) -> list[tuple[int, Record]]:
+    """Run the steps of one branch and return their records."""
     index, positions, items, given, starts, submission = branch
     keep, verify, probe_only = options
     if values:
@@ -269,11 +284,7 @@ def _run_branch(
         return record
 
     call_options = pack, probe_only, partial(may_begin, chain, index, submission)
-    records = run_steps(chain, positions, index, items, dict(given), starts, *call_options)
-    record = records[0][1]
-    if len(records) == 1 and is_plain(record):
-        return record.state._raw_result, record.seconds, record.item_key, record.cost
-    return records
+    return run_steps(chain, positions, index, items, dict(given), starts, *call_options)
 
 
 def take_from_batch(batch: Batch, number: int, position: int) -> StepResult:

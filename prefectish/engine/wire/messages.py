@@ -6,11 +6,14 @@ They know no Dask: every executor that uses other processes sends them.
 from __future__ import annotations
 
 import pickle
+from array import array
 from collections.abc import Mapping
 from typing import Any
 
+from prefectish.engine.jobs.bundle import BundleRecords
 from prefectish.engine.jobs.envelope import weight
 from prefectish.engine.jobs.job import Cost, Record
+from prefectish.engine.jobs.references import LeftOnWorker
 from prefectish.engine.jobs.struct import Struct
 from prefectish.engine.state import State, Success
 from prefectish.engine.state_column import SUCCEEDED
@@ -101,8 +104,7 @@ class Batch(Struct):
     __slots__ = ("content", "large")
 
     def __init__(self, content: bytes, large: Mapping[tuple[int, int], Any]) -> None:
-        # Pickled pair: the name of the process, and for each branch its records by position, or None if it did not
-        # start.
+        # Pickled content of a :class:`BundleRecords`.
         self.content = content
         self.large = large  # large results by (number of the branch in the batch, position)
 
@@ -115,18 +117,55 @@ class Batch(Struct):
         return self.nbytes
 
 
-def open_batch(batch: Batch) -> list[list[tuple[int, Record]] | None]:
-    """Return the records of each branch of a batch, None for those that did not start."""
-    worker, entries = pickle.loads(batch.content)
-    return [_open_entry(entry, worker) for entry in entries]
+class Gathered:
+    """Collects the records of a batch as its branches end.
+
+    Parameters
+    ----------
+    steps
+        Number of the steps of the chain.
+    """
+
+    __slots__ = ("keys", "others", "results", "seconds")
+
+    def __init__(self, steps: int) -> None:
+        self.results: list[list[Any]] = [[] for _ in range(steps)]
+        self.seconds = [array("d") for _ in range(steps)]
+        self.keys: list[list[str | None]] = [[] for _ in range(steps)]
+        self.others: dict[int, list[tuple[int, Record]] | None] = {}
+
+    def add(self, number: int, records: list[tuple[int, Record]] | None) -> None:
+        """Add the records of the next branch, None if it did not begin."""
+        if records is not None and len(records) == len(self.results) and all(_fits(record) for _, record in records):
+            for position, record in records:
+                self.add_plain(position, record.state._raw_result, record.seconds, record.item_key)
+            return
+        self.others[number] = records
+        for position in range(len(self.results)):
+            self.add_plain(position, None, 0.0, None)
+
+    def add_plain(self, position: int, result: Any, seconds: float, key: str | None) -> None:
+        """Add the plain success of one step of the next branch."""
+        self.results[position].append(result)
+        self.seconds[position].append(seconds)
+        self.keys[position].append(key)
+
+    def packed(self, worker: str) -> bytes:
+        """Return all of it as the content of a :class:`Batch`."""
+        keys = [keys if any(keys) else None for keys in self.keys]
+        return pickle.dumps((worker, self.results, self.seconds, keys, self.others), protocol=5)
 
 
-def _open_entry(entry: Any, worker: str) -> list[tuple[int, Record]] | None:
-    if type(entry) is tuple:
-        result, seconds, item_key, cost = entry
-        return [(0, Record(Success(SUCCEEDED, result), seconds, None, None, worker, item_key, None, True, cost))]
-    records: list[tuple[int, Record]] | None = entry
-    return records
+def _fits(record: Record) -> bool:
+    """Whether a record fits into columns."""
+    return (
+        record.begun and record.cost is None and is_plain(record) and type(record.state._raw_result) is not LeftOnWorker
+    )
+
+
+def open_batch(batch: Batch) -> BundleRecords:
+    """Return the records of the branches of a batch."""
+    return BundleRecords(*pickle.loads(batch.content))
 
 
 def is_plain(record: Record) -> bool:
