@@ -94,6 +94,10 @@ class HistoryWriteError(PrefectishError, OSError):
     exit_code = 4
 
 
+class HistoryUnavailable(HistoryWriteError):
+    """Raised when a history is locked by another process, or its server does not answer: it may come back."""
+
+
 class HistoryUnsafe(PrefectishError):
     """Raised when a history is on a file system where its journal is not safe."""
 

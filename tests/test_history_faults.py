@@ -8,7 +8,8 @@ import signal
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from real import spend, until
 
 from prefectish import Flow, history, task
 from prefectish.engine.state import Success
-from prefectish.errors import HistoryTooNew, HistoryUnsafe, HistoryWriteError
+from prefectish.errors import HistoryTooNew, HistoryUnavailable, HistoryUnsafe, HistoryWriteError
 from prefectish.hashing import stable_hash
 from prefectish.history import filesystems, schema
 from prefectish.history.rows import clean, ranges, rows_of
@@ -142,6 +143,78 @@ def test_bug_in_the_recorder_stops_the_record_and_not_the_run(
     state = squares().run(history=path)
     assert (type(state), state.exit_code) == (Success, 4)
     assert "in the recorder" in caplog.text
+
+
+def test_h11_thread_of_the_recorder_that_breaks_is_no_complete_record(
+    path: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(*arguments: Any) -> Any:
+        raise SystemExit("beside the recorder")
+
+    monkeypatch.setattr("prefectish.history.recorder.HistoryRecorder._cancel_child_runs", broken)
+    state = squares().run(history=path)
+    assert (type(state), state.exit_code) == (Success, 4)
+    assert caplog.text.count("is no longer recorded") == 1
+
+
+# -- H11: locked -----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def locked(path: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[sqlite3.Connection]:
+    """A connection of somebody else's to a history, whose writers wait for a moment only."""
+    monkeypatch.setattr("prefectish.history.store.BUSY_TIMEOUT", 0.05)
+    squares().run(history=path)
+    with closing(sqlite3.connect(path, isolation_level=None, check_same_thread=False)) as connection:
+        yield connection
+
+
+def test_h11_history_that_is_locked_for_a_while_is_written_once_it_is_free(
+    path: str, locked: sqlite3.Connection, caplog: pytest.LogCaptureFixture
+) -> None:
+    free = threading.Event()
+
+    def step(x: int) -> int:
+        if x == 3:
+            locked.execute("BEGIN IMMEDIATE")
+        if x == 4:
+            until(lambda: "what is to be recorded waits" in caplog.text)
+            locked.execute("ROLLBACK")
+            free.set()
+        return x
+
+    with Flow("patient") as flow:
+        task(step).map(list(range(20)))
+    state = flow.run(history=path)
+    assert (type(state), state.exit_code, free.is_set()) == (Success, 0, True)
+    assert len(history.runs(store=path)[0].children("step")) == 20
+
+
+def test_h11_history_that_stays_locked_is_given_up_when_the_run_is_over(
+    path: str, locked: sqlite3.Connection, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("prefectish.history.recorder.BUSY_TIMEOUT", 0.2)
+
+    def step(x: int) -> int:
+        if x == 3:
+            locked.execute("BEGIN IMMEDIATE")
+        return x
+
+    with Flow("forlorn") as flow:
+        task(step).map(list(range(5)))
+    state = flow.run(history=path)
+    assert (type(state), state.exit_code) == (Success, 4)
+    assert caplog.text.count("is no longer recorded") == 1
+
+
+def test_h11_locked_file_is_not_taken_for_something_else(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    squares().run(history=f"sqlite:///{path}?journal=delete")
+    monkeypatch.setattr("prefectish.history.store.BUSY_TIMEOUT", 0.05)
+    monkeypatch.setattr("prefectish.history.store._stores", {})  # as in another process
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute("BEGIN EXCLUSIVE")
+        with pytest.raises(HistoryUnavailable, match="database is locked"):
+            history.runs(store=path)
 
 
 # -- H5: older and newer tables --------------------------------------------------------------------------------------

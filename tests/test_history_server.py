@@ -220,7 +220,7 @@ def test_server_that_comes_back_loses_nothing(postgres: Server, url: str) -> Non
 def test_server_that_is_gone_breaks_the_record_and_not_the_run(
     postgres: Server, url: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("prefectish.history.recorder.BUSY_TIMEOUT", 0.1)
+    monkeypatch.setattr("prefectish.history.recorder.PATIENCE", 0.1)
     stopped = threading.Event()
 
     def stop(x: int) -> int:

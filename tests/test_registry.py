@@ -23,15 +23,15 @@ from prefectish import Flow, history, task
 from prefectish.cli.deploying import app
 from prefectish.engine.state import Cancelled, Failed, Scheduled, Success
 from prefectish.environments import CommandEnvironment, EnvironmentFailed, LocalEnvironment
-from prefectish.errors import FlowDefinitionError, NotDeployed, ParameterError, RunNotActive
+from prefectish.errors import FlowDefinitionError, HistoryUnavailable, NotDeployed, ParameterError, RunNotActive
 from prefectish.executors import LocalDaskExecutor, LocalExecutor
 from prefectish.flow_loading import load_flow
 from prefectish.history import registry_tables, schema
 from prefectish.history.holders import shown
 from prefectish.history.store import open_store
-from prefectish.registry import queue
+from prefectish.registry import driver, queue
 from prefectish.registry.agent import Agent
-from prefectish.registry.drive import BEAT
+from prefectish.registry.drive import BEAT, LOCKED
 from prefectish.registry.planning import plan
 from prefectish.schedules import IntervalSchedule, Schedule
 from prefectish.schedules.clocks import DatesClock
@@ -332,6 +332,36 @@ def test_run_whose_driver_is_killed_is_continued_from_its_record(flow: Any, plac
     assert isinstance(state, Success)
     row = history.run(run_id)
     assert (row.trigger, row.part) == ("resume", 1)
+
+
+def test_h11_driver_that_finds_the_database_locked_begins_later(
+    flow: Any, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In this process: a real lock would have to last for longer than SQLite waits."""
+    run_id = flow.deploy("sales").run()
+    store = open_store(None)
+    taken = queue.take(store, "agent", [], datetime.now(UTC).timestamp())
+    assert taken is not None
+    facts = {"store": store.address, "run": run_id, "claim": taken.claim, "is_signed": False}
+    away = iter([True, True, False])
+    confirm = queue.confirm
+
+    def confirmed(*arguments: Any) -> Any:
+        if next(away):
+            raise HistoryUnavailable("database is locked")
+        return confirm(*arguments)
+
+    def drive(*arguments: Any, **options: Any) -> Any:
+        raise HistoryUnavailable("database is locked")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("prefectish.history.store.RETRY_INTERVAL", 0.01)
+        patch.setattr("prefectish.registry.queue.confirm", confirmed)
+        patch.setattr("prefectish.registry.driver.drive", drive)
+        assert driver.run(facts) == LOCKED
+    row = queue.row_of(store, run_id)
+    assert (row.state, row.resumes) == (registry_tables.DRIVEN, 0)
+    assert driver.run(facts) == 0  # no other driver: this one has noted that it has begun
 
 
 def test_run_whose_driver_is_told_to_end_is_handed_on(flow: Any, place: Path) -> None:

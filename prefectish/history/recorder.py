@@ -27,7 +27,7 @@ from prefectish.engine.state import Mapped, State
 from prefectish.engine.task_counts import TaskCounts
 from prefectish.engine.worker.body_progress import BodyProgress, board
 from prefectish.engine.worker.logs.relay import AttemptLog
-from prefectish.errors import HistoryUnsafe, HistoryWriteError, RunLost, describe
+from prefectish.errors import HistoryUnavailable, HistoryUnsafe, HistoryWriteError, RunLost, describe
 from prefectish.flow_version import task_version
 from prefectish.history import schema
 from prefectish.history.asks import Answering, last_asked
@@ -39,15 +39,14 @@ from prefectish.history.notices import write_notice
 from prefectish.history.rows import EventRows, clean, ranges, upsert
 from prefectish.history.said import texts_of, write_said
 from prefectish.history.shared_limits import LeaseKeeper
-from prefectish.history.store import BUSY_TIMEOUT, HistoryStore, open_store
+from prefectish.history.store import BUSY_TIMEOUT, PATIENCE, RETRY_INTERVAL, HistoryStore, open_store
+from prefectish.kinds import is_a
 from prefectish.results.descriptions import described
 
 #: Maximum time until a queued event is committed, in seconds.
 FLUSH_INTERVAL = 0.5
 #: Maximum time between two heartbeats of a run without events, in seconds.
 HEARTBEAT_INTERVAL = 5.0
-#: Seconds between two attempts to write to a server that does not respond.
-RETRY_INTERVAL = 0.5
 #: Seconds that a cancelled run waits for runs that its tasks have asked for and that are about to begin.
 LONGEST_BEGINNING = 15.0
 #: Events that may be queued, counted by their weight, before the run waits, and for how many seconds it then waits.
@@ -75,7 +74,7 @@ class HistoryRecorder:
         self._queued = 0  # weight of the events that are queued
         self._has_room = threading.Event()
         self._logs: deque[AttemptLog] = deque()
-        self._thread = threading.Thread(target=self._write_all, name="prefectish-history", daemon=True)
+        self._thread = threading.Thread(target=self._write_until_the_end, name="prefectish-history", daemon=True)
         self._run = 0
         self._rows: EventRows
         self._steps: dict[int, int] = {}
@@ -88,6 +87,7 @@ class HistoryRecorder:
         self._open: dict[int, str] = {}
         self._wide: dict[int, int] = {}
         self._run_id = ""
+        self._over_at: float | None = None  # when the run ended, by the monotonic clock
         self._said: list[BodyProgress] = []  # what bodies said of themselves when that was written last
         self._said_texts: dict[int, str] = {}  # the same, by the number of their task, as it is written
         self._asked_before = 0
@@ -280,11 +280,22 @@ class HistoryRecorder:
             raise RunLost("another client has taken over the run and continues it")
 
     def _stop(self) -> None:
+        self._over_at = time.monotonic()
         if self._thread.ident is not None:
             self._queue.put(None)
             self._thread.join()
 
     # -- the writing thread --------------------------------------------------------------------------------------------
+
+    def _write_until_the_end(self) -> None:
+        """Write until the run ends; a thread that breaks before it leaves an incomplete record, which is said."""
+        try:
+            self._write_all()
+        except BaseException as error:  # a bug: the run must continue, and know
+            self.broken = HistoryWriteError(f"history {self.store.location} could not be written: {describe(error)}")
+            self.broken.__cause__ = error
+            logger.error("%s; the run continues, but is no longer recorded", self.broken, exc_info=error)
+            self._has_room.set()
 
     def _write_all(self) -> None:
         last = False
@@ -331,11 +342,15 @@ class HistoryRecorder:
                 break
         return events, False
 
+    def _is_late(self) -> bool:
+        """Whether a run that is over has waited long enough for its history."""
+        return self._over_at is not None and time.monotonic() - self._over_at >= BUSY_TIMEOUT
+
     def _try(self, write: Callable[[Connection], None]) -> None:
         """Write in a transaction; an error stops the recording, but not the run."""
         if self.broken is not None:
             return
-        end = time.monotonic() + (0.0 if self.store.is_file else BUSY_TIMEOUT)
+        began, waits = time.monotonic(), False
         while True:
             try:
                 with self.store.writing() as connection:
@@ -347,16 +362,17 @@ class HistoryRecorder:
                 self._lost()
                 return
             except HistoryWriteError as error:
-                broken = error
+                if is_a(error, HistoryUnavailable) and not waits:
+                    logger.warning("%s; the run continues, and what is to be recorded waits", error)
+                broken, waits = error, is_a(error, HistoryUnavailable)
             except BaseException as error:  # an unsupported value, or a bug: the run must continue, and this thread
                 broken = HistoryWriteError(f"history {self.store.location} could not be written: {describe(error)}")
-                broken.__cause__ = error
-                end = 0.0
+                broken.__cause__, waits = error, False
             self._rows.forget()
             self._noted, self._open, self._wide = 0, {}, {}
-            if time.monotonic() >= end:
+            if not waits or time.monotonic() - began >= PATIENCE or self._is_late():
                 break
-            time.sleep(RETRY_INTERVAL)  # the server may come back
+            time.sleep(RETRY_INTERVAL)
         self.broken = broken
         logger.error("%s; the run continues, but is no longer recorded", broken, exc_info=broken.__cause__)
 

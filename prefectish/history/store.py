@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sqlite3
 import threading
@@ -10,21 +11,34 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Engine, create_engine, event, insert, select, text
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError
+from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
 from sqlalchemy.pool import NullPool
 
 from prefectish import config
-from prefectish.errors import HistoryCorrupt, HistoryTooNew, HistoryUnsafe, HistoryWriteError, PrefectishError
+from prefectish.errors import (
+    HistoryCorrupt,
+    HistoryTooNew,
+    HistoryUnavailable,
+    HistoryUnsafe,
+    HistoryWriteError,
+    PrefectishError,
+)
 from prefectish.history import filesystems, schema
 from prefectish.history.cells import BadCell
 from prefectish.history.registry_tables import add_tables
 
+logger = logging.getLogger("prefectish.history")
+T = TypeVar("T")
 #: Maximum time a writer waits for another one, in seconds.
 BUSY_TIMEOUT = 30.0
+#: Maximum time until a history that is locked, or whose server is away, is given up, in seconds.
+PATIENCE = 300.0
+#: Seconds between two attempts to use it.
+RETRY_INTERVAL = 0.5
 #: Schema of the tables on a server, so that they do not collide with others.
 NAMESPACE = "prefectish"
 JOURNALS = ("wal", "delete")
@@ -67,15 +81,33 @@ class HistoryStore:
         except BadCell as error:
             raise HistoryCorrupt(f"history {self.location} has a value that cannot be read: {error}") from error
         except DBAPIError as error:
-            raise HistoryWriteError(
-                f"history {self.location} could not be used: {' '.join(str(error.orig).split())}"
-            ) from error
+            away = isinstance(error, OperationalError) and (not self.is_file or _is_locked(error.orig))
+            kind = HistoryUnavailable if away else HistoryWriteError
+            raise kind(f"history {self.location} could not be used: {' '.join(str(error.orig).split())}") from error
 
     def _check_version(self, version: int) -> None:
         if version > schema.VERSION:
             raise HistoryTooNew(
                 f"schema {version}, this version knows {schema.VERSION}: {self.location} was left as it is"
             )
+
+
+def patiently(use: Callable[[], T]) -> T:
+    """Return what `use` does with a history, which is waited for if it is locked, or its server away."""
+    end = time.monotonic() + PATIENCE
+    while True:
+        try:
+            return use()
+        except HistoryUnavailable as error:
+            if time.monotonic() >= end:
+                raise
+            logger.warning("%s; trying again", error)
+        time.sleep(RETRY_INTERVAL)
+
+
+def _is_locked(error: BaseException | None) -> bool:
+    """Whether a file cannot be used because another process has locked it."""
+    return "locked" in str(error)
 
 
 class FileStore(HistoryStore):
@@ -133,6 +165,9 @@ class FileStore(HistoryStore):
             with closing(sqlite3.connect(uri, uri=True, timeout=BUSY_TIMEOUT)) as connection:
                 version: int = connection.execute("PRAGMA user_version").fetchone()[0]
                 is_history = connection.execute("PRAGMA application_id").fetchone()[0] == schema.APPLICATION_ID
+        except sqlite3.OperationalError as error:  # its content is not at fault
+            kind = HistoryUnavailable if _is_locked(error) else HistoryWriteError
+            raise kind(f"history {self.location} could not be used: {error}") from error
         except sqlite3.DatabaseError as error:
             raise HistoryCorrupt(f"{name} is not a prefectish history: {error}") from error
         if not is_history:

@@ -20,7 +20,7 @@ from prefectish.history.queries import RunRow
 from prefectish.history.recorded_states import flow_state, results
 from prefectish.history.registry_tables import ENDED, WAITING
 from prefectish.history.signing import Signer
-from prefectish.history.store import HistoryStore, open_store
+from prefectish.history.store import HistoryStore, open_store, patiently
 from prefectish.registry import queue
 from prefectish.registry.drive import record_end, recorded_row
 from prefectish.safe_repr import as_html
@@ -81,10 +81,10 @@ class AttachedRun:
         """
         end = None if timeout is None else time.monotonic() + timeout
         while True:
-            state = self.state
-            if state.is_finished() or self.has_ended():
+            state, is_over, is_lost = patiently(self._looked_at)
+            if is_over:
                 return state
-            if self._is_lost():
+            if is_lost:
                 raise RunNotActive(f"the driver of run {self.id} died; flow.resume({self.id!r}) continues it")
             if end is not None and time.monotonic() >= end:
                 raise TimeoutError(f"run {self.id} did not finish within {timeout:g} s")
@@ -229,6 +229,12 @@ class AttachedRun:
         if asked is not None:
             return bool(asked.state == ENDED)
         return row is not None and row.ended is not None
+
+    def _looked_at(self) -> tuple[State, bool, bool]:
+        """Return the state of the run, whether it is over, and whether nobody drives it."""
+        state = self.state
+        is_over = state.is_finished() or self.has_ended()
+        return state, is_over, not is_over and self._is_lost()
 
     def _is_lost(self) -> bool:
         row = self._row()

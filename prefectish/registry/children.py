@@ -8,6 +8,7 @@ from typing import Any
 
 from prefectish.engine.context import current, get_logger
 from prefectish.history.child_runs import event_of, place_of
+from prefectish.history.store import patiently
 from prefectish.registry import queue
 from prefectish.registry.agent import STANDS_STILL_AFTER, agents
 from prefectish.registry.attached import AttachedRun
@@ -22,7 +23,7 @@ def begin(path: str, store: str | None, parameters: Mapping[str, Any]) -> Attach
     facts = current()
     parent = facts.get("flow_run_id")
     place = place_of(str(facts.get("task_slug")), facts.get("map_index"), facts.get("task_run_count", 1))
-    deployment = find(path, store)
+    deployment = patiently(lambda: find(path, store))
     run = _asked(deployment, parameters, parent, place)
     part = facts.get("flow_run_part")
     if part and run.state.is_finished() and not run.state.is_successful():
@@ -33,11 +34,14 @@ def begin(path: str, store: str | None, parameters: Mapping[str, Any]) -> Attach
 
 def _asked(deployment: Deployment, parameters: Mapping[str, Any], parent: str | None, place: str) -> AttachedRun:
     event = None if parent is None else event_of(parent, place)
-    with deployment._store.writing() as connection:
-        run_id = queue.ask_for(
-            connection, deployment, parameters, begun_by="parent", due=time.time(), event=event, parent=parent
-        )
-    return AttachedRun(deployment._store, run_id)
+
+    def ask() -> str:
+        with deployment._store.writing() as connection:
+            return queue.ask_for(
+                connection, deployment, parameters, begun_by="parent", due=time.time(), event=event, parent=parent
+            )
+
+    return AttachedRun(deployment._store, patiently(ask))
 
 
 def _warn_without_agent(labels: tuple[str, ...], store: str | None, run_id: str, path: str) -> None:

@@ -21,11 +21,12 @@ from prefectish.engine.handlers import call_handlers
 from prefectish.engine.preparation import prepare
 from prefectish.engine.state import Failed, Running, State
 from prefectish.environments.container import SECRETS
-from prefectish.errors import PrefectishError, RunLocked, describe
+from prefectish.errors import HistoryUnavailable, PrefectishError, RunLocked, describe
 from prefectish.history.holders import own_holder
+from prefectish.history.recorder import INCOMPLETE_EXIT_CODE
 from prefectish.history.registry_tables import deployments as deployed
 from prefectish.history.signing import Signer
-from prefectish.history.store import HistoryStore, open_store
+from prefectish.history.store import HistoryStore, open_store, patiently
 from prefectish.registry import queue
 from prefectish.registry.deployment import Deployment
 from prefectish.registry.drive import (
@@ -114,13 +115,10 @@ def _check_secrets(names: list[str]) -> None:
 
 def run(facts: Mapping[str, Any]) -> int:
     """Drive a run that was asked for."""
-    store = open_store(facts["store"])
-    row = queue.confirm(store, facts["run"], facts["claim"], own_holder())
-    if row is None:
-        logger.info("run %s is not for this driver any more", facts["run"])
+    found = _begun(facts)
+    if found is None:
         return 0
-    _show_life(store, row.run, row.claim)
-    deployment = _deployment(store, row.deployment)
+    store, row, deployment = found
     origin = origin_of(row, deployment)
 
     def driven() -> State | None:
@@ -132,14 +130,26 @@ def run(facts: Mapping[str, Any]) -> int:
     return _end(store, row.run, row.claim, driven, deployment, origin)
 
 
+def _begun(facts: Mapping[str, Any]) -> tuple[HistoryStore, Any, Deployment] | None:
+    """Note that this driver begins; return the history, the row of the run, and its deployment.
+
+    None if the run is not for this driver any more.
+    """
+    store = patiently(lambda: open_store(facts["store"]))
+    row = patiently(lambda: queue.confirm(store, facts["run"], facts["claim"], own_holder()))
+    if row is None:
+        logger.info("run %s is not for this driver any more", facts["run"])
+        return None
+    _show_life(store, row.run, row.claim)
+    return store, row, patiently(lambda: _deployment(store, row.deployment))
+
+
 def fail(facts: Mapping[str, Any]) -> int:
     """End a run whose drivers were lost: its flow's handlers see it fail."""
-    store = open_store(facts["store"])
-    row = queue.confirm(store, facts["run"], facts["claim"], own_holder())
-    if row is None:
+    found = _begun(facts)
+    if found is None:
         return 0
-    _show_life(store, row.run, row.claim)
-    deployment = _deployment(store, row.deployment)
+    store, row, deployment = found
     message = f"{LOST_RUN}: {facts['message']}"
 
     def driven() -> State:
@@ -171,10 +181,17 @@ def _end(
     record: bool = False,
 ) -> int:
     """Drive a run, and note how it ended, whatever that was."""
+
+    def note_end(state: State) -> None:
+        patiently(lambda: record_end(store, run_id, deployment.flow_name, state, origin))
+
     try:
         state = driven()
-        if state is not None and record:
-            record_end(store, run_id, deployment.flow_name, state, origin)
+        if state is not None and (record or state.exit_code == INCOMPLETE_EXIT_CODE):
+            note_end(state)
+    except HistoryUnavailable as error:  # nothing of the run has begun, or all of it has ended: it is looked at again
+        logger.warning("%s", error)
+        return LOCKED
     except RunLocked as error:  # by a driver that was taken for dead: an agent tries again when it is
         logger.warning("%s", error)
         return LOCKED
@@ -182,18 +199,19 @@ def _end(
         state = getattr(stop, "state", None) or Failed(describe(stop))
         if state.exit_code == TERMINATED and _is_handed_on(store, run_id, claim, deployment):
             return TERMINATED
-        record_end(store, run_id, deployment.flow_name, state, origin)  # the flow's file may end the program
+        note_end(state)  # the flow's file may end the program
     except Exception as error:  # the flow's file, a cluster that cannot be reached: nobody else hears of it
         logger.error("run %s could not be driven", run_id, exc_info=error)
         state = Failed(f"{type(error).__name__}: {error}", error)
-        record_end(store, run_id, deployment.flow_name, state, origin)
+        note_end(state)
     if state is None:
-        found = recorded_row(store, run_id)
+        found = patiently(lambda: recorded_row(store, run_id))
         assert found is not None
-        queue.end(store, run_id, claim, f"{found.state}: {found.message}", found.exit_code)
-        return found.exit_code or 0
-    queue.end(store, run_id, claim, f"{type(state).__name__}: {state.message}", state.exit_code)
-    return state.exit_code
+        name, message, code = found.state, found.message, found.exit_code
+    else:
+        name, message, code = type(state).__name__, state.message, state.exit_code
+    patiently(lambda: queue.end(store, run_id, claim, f"{name}: {message}", code))
+    return code or 0
 
 
 def _is_handed_on(store: HistoryStore, run_id: str, claim: str, deployment: Deployment) -> bool:
@@ -216,9 +234,15 @@ def detached(facts: Mapping[str, Any]) -> int:
                 sys.path.append(path)
         handed = cloudpickle.load(file)
     os.unlink(facts["pickle"])
-    store = open_store(facts["store"])
+    store = patiently(lambda: open_store(facts["store"]))
+
+    def driven() -> State | None:
+        return drive(handed["flow"], handed["parameters"], facts["run"], store, None, **handed["options"])
+
     try:
-        state = drive(handed["flow"], handed["parameters"], facts["run"], store, None, **handed["options"])
+        state = patiently(driven)  # it raises before anything has begun, or once all has ended
+        if state is not None and state.exit_code == INCOMPLETE_EXIT_CODE:
+            patiently(lambda: record_end(store, facts["run"], handed["flow"].name, state, None))
     except (KeyboardInterrupt, SystemExit) as stop:
         found: State | None = getattr(stop, "state", None)
         return 130 if found is None else found.exit_code
