@@ -60,7 +60,7 @@ PLACES: Mapping[str, Mapping[str, str]] = {
         "prefectish.schedules.clocks": "Clock ClockEvent CronClock DatesClock IntervalClock RRuleClock"
     },
     "prefect.schedules.filters": {
-        "prefectish.schedules.filters": "at_time between_dates between_datetimes between_times is_month_end "
+        "prefectish.schedules.filters": "at_time between_dates between_datetimes between_times is_day_of_week is_month_end "
         "is_month_start is_weekday is_weekend on_date on_datetime"
     },
     "prefect.schedules.schedules": {"prefectish.schedules": "CronSchedule IntervalSchedule Schedule"},
@@ -211,6 +211,8 @@ GONE: tuple[Gone, ...] = (
          "prefect.core.task.TaskMetaclass prefect.core.parameter.no_default prefect.utilities.edges.EdgeAnnotation "
          "prefect.utilities.context.Context prefect.tasks.core.resource_manager.ResourceManager "
          "prefect.tasks.core.resource_manager.ResourceContext", "it has no counterpart: leave it out"),
+    Gone("prefect.schedules.RRuleSchedule prefect.schedules.schedules.RRuleSchedule",
+         "write Schedule([RRuleClock(rule)]) of prefectish.schedules"),
     Gone("prefect.utilities.collections prefect.utilities.graphql prefect.utilities.importtools "
          "prefect.utilities.executors prefect.utilities.filesystems prefect.tasks.files.Copy prefect.tasks.files.Glob "
          "prefect.tasks.files.Move prefect.tasks.files.Remove prefect.tasks.files.operations prefect.tasks.templates "

@@ -5,13 +5,15 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple, Self
 
 from sqlalchemy import update
 
-from prefectish.compat.storage import LocalRun, RunConfig, labels_of, say_what_is_ignored
+from prefectish.compat.environments import say_what_is_ignored
+from prefectish.compat.run_configs import LocalRun, RunConfig
+from prefectish.compat.storage import labels_of
 from prefectish.engine.context import get_logger
 from prefectish.engine.state import Mapped, Pending, State
 from prefectish.environments import LocalEnvironment
@@ -39,7 +41,7 @@ def register(
     environment = None
     if config is not None and (config.env or isinstance(config, LocalRun)):
         folder = getattr(config, "working_dir", None)
-        environment = LocalEnvironment(working_dir=folder or _folder_of(flow), env_vars=config.env)
+        environment = LocalEnvironment(working_dir=folder or _folder_of(flow), env_vars=_texts(config.env))
     made = deploy(
         flow, project_name or "default", environment=environment, labels=sorted(wanted), build=build,
         set_schedule_active=set_schedule_active,
@@ -47,6 +49,10 @@ def register(
     started = "".join(f" --label {label}" for label in made.labels)
     logger.info("registered %s, version %d; `prefectish agent start%s` runs it", made.path, made.version, started)
     return str(made.id)
+
+
+def _texts(env: Mapping[str, Any] | None) -> dict[str, str]:
+    return {name: str(value) for name, value in (env or {}).items()}
 
 
 def start_agent(flow: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import urlparse
@@ -58,6 +59,11 @@ def extract_flow_from_file(
     text = file_contents if file_path is None else Path(file_path).expanduser().read_text()
     names: dict[str, Any] = {"__name__": "prefect_flow"}
     exec(compile(text or "", file_path or "<flow>", "exec"), names)
+    return flow_in(names, flow_name)
+
+
+def flow_in(names: Mapping[str, Any], flow_name: str | None = None) -> Any:
+    """Return the flow among the names of a program, the first one or that of a name; ValueError if there is none."""
     flows = {value.name: value for value in reversed(list(names.values())) if isinstance(value, Flow)}
     if not flows:
         raise ValueError("No flow found in file.")

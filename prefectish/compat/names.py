@@ -71,11 +71,14 @@ _HELPERS = ("prefectish.compat.task_helpers", "task pause_task as_task defaults_
 
 _STORAGES = (
     "prefectish.compat.storage",
-    "Storage Local Module Docker S3 GCS Azure GitHub GitLab Bitbucket CodeCommit Git Webhook",
+    "Storage Local Module Docker S3 GCS Azure GitHub GitLab Bitbucket CodeCommit Git Webhook get_default_storage_class",
 )
-_RUN_CONFIGS = ("prefectish.compat.storage", "RunConfig UniversalRun LocalRun DockerRun KubernetesRun ECSRun VertexRun")
+_RUN_CONFIGS = (
+    "prefectish.compat.run_configs",
+    "RunConfig UniversalRun LocalRun DockerRun KubernetesRun ECSRun VertexRun",
+)
 _ENVIRONMENTS = (
-    "prefectish.compat.storage",
+    "prefectish.compat.environments",
     "Environment LocalEnvironment RemoteEnvironment RemoteDaskEnvironment DaskKubernetesEnvironment "
     "DaskCloudProviderEnvironment FargateTaskEnvironment KubernetesJobEnvironment",
 )
@@ -88,6 +91,20 @@ _FLOW_RUNS = (
     "prefectish.compat.flow_runs",
     "create_flow_run wait_for_flow_run get_task_run_result StartFlowRun CancelFlowRun RenameFlowRun",
 )
+
+#: Classes that have a module each: the name of the module, and of the class.
+_PLACES = (
+    "base=Storage local=Local module=Module docker=Docker s3=S3 gcs=GCS azure=Azure github=GitHub gitlab=GitLab "
+    "bitbucket=Bitbucket codecommit=CodeCommit git=Git webhook=Webhook"
+)
+_RUNS = "local=LocalRun docker=DockerRun kubernetes=KubernetesRun ecs=ECSRun vertex=VertexRun"
+
+
+def _one_each(package: str, module: str, text: str) -> dict[str, dict[str, Source]]:
+    """Return modules below a package, with one class of a module of this package in each."""
+    pairs = [word.partition("=") for word in text.split()]
+    return {f"{package}.{theirs}": _table((module, ours)) for theirs, _, ours in pairs}
+
 
 #: From the name of a module of Prefect 1 to its names.
 MODULES: dict[str, dict[str, Source]] = {
@@ -280,8 +297,10 @@ MODULES: dict[str, dict[str, Source]] = {
     ),
     # What there was a server for.
     "prefect.storage": _table(_STORAGES),
+    **_one_each("prefect.storage", "prefectish.compat.storage", _PLACES),
     "prefect.run_configs": _table(_RUN_CONFIGS),
-    "prefect.run_configs.base": _table(("prefectish.compat.storage", "RunConfig UniversalRun")),
+    "prefect.run_configs.base": _table(("prefectish.compat.run_configs", "RunConfig UniversalRun")),
+    **_one_each("prefect.run_configs", "prefectish.compat.run_configs", _RUNS),
     "prefect.environments": _table(_ENVIRONMENTS),
     "prefect.environments.execution": _table(_ENVIRONMENTS),
     "prefect.environments.storage": _table(_STORAGES),

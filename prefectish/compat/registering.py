@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from prefectish import flows
-from prefectish.compat.storage import say_what_is_ignored
+from prefectish.compat.environments import say_what_is_ignored
 from prefectish.engine.context import get_logger
 from prefectish.flow_source import is_loading
 

@@ -1,171 +1,428 @@
-"""`prefect.storage`, `prefect.run_configs` and `prefect.environments`: what a flow is given there, and is kept by it.
+"""`prefect.storage`: where the code of a flow would be stored. Here it stays in its file.
 
-Code is not stored here, and where a deployed flow runs is said by `prefectish.environments`: what has a meaning there
-is taken over by ``flow.register``, and the rest is named once, when the flow runs.
+Folders, modules and scripts of this machine give back a flow that was added; the other kinds keep what they are told.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any, ClassVar, Self
+import os
+import re
+import socket
+import warnings
+from collections.abc import Mapping
+from dataclasses import KW_ONLY, dataclass
+from datetime import UTC, datetime
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Self
 
-from prefectish.engine.context import get_logger
+from prefectish.compat.configuration import config
+from prefectish.compat.exceptions import FlowStorageError
+from prefectish.compat.flow_files import extract_flow_from_file, flow_from_bytes_pickle, flow_in, flow_to_bytes_pickle
+from prefectish.compat.results import AzureResult, GCSResult, LocalResult, S3Result
+from prefectish.compat.run_configs import label_set, plain_fields
+from prefectish.compat.task_helpers import import_object
 
-_said: set[tuple[str, str]] = set()
 
-
-class Options:
-    """Keeps the arguments by name.
+@dataclass(repr=False, eq=False)
+class Storage:
+    """Base class of storages.
 
     Parameters
     ----------
-    *args, **kwargs
-        As they are there; those that are given by position have the names `positional`.
+    result
+        A result for the flows of the storage.
+    secrets
+        Names of secrets that it needs.
+    labels
+        Those that an agent must have.
+    add_default_labels
+        Whether to add the labels that its kind has; default: what the settings say.
     """
 
-    positional: ClassVar[tuple[str, ...]] = ()
+    _: KW_ONLY
+    result: Any = None
+    secrets: Any = None
+    labels: Any = None
+    add_default_labels: bool | None = None
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        if len(args) > len(self.positional):
-            raise TypeError(
-                f"{type(self).__name__} takes at most {len(self.positional)} arguments by position, got {len(args)}"
-            )
-        given = {**dict.fromkeys(self.positional), **dict(zip(self.positional, args, strict=False)), **kwargs}
-        for name, value in given.items():
-            setattr(self, name, value)
-        self.labels = _labels(given.get("labels"))
+    stored_as_script = False
 
-    def __repr__(self) -> str:
-        return f"<{type(self).__name__}>"
-
-
-class Storage(Options):
-    """Where the code of a flow would be stored. It stays in its file."""
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
+    def __post_init__(self) -> None:
         self.flows: dict[str, str] = {}
+        self.secrets = list(self.secrets or ())
+        self.own_labels = label_set(self.labels)
+        if self.add_default_labels is None:
+            self.add_default_labels = config.flows.defaults.storage.add_default_labels
+        self.labels = self.own_labels | self.default_labels if self.add_default_labels else set(self.own_labels)
+
+    @property
+    def default_labels(self) -> set[str]:
+        """The labels that its kind has."""
+        return set()
 
     def add_flow(self, flow: Any) -> str:
-        """Note a flow, and return where it is."""
-        self.flows[flow.name] = flow.name
+        """Add a flow, and return where it is.
+
+        Raises
+        ------
+        ValueError
+            There is one of that name already.
+        """
+        if flow.name in self:
+            raise ValueError(
+                f'Name conflict: Flow with the name "{flow.name}" is already present in this storage; give it another '
+                "name, or use another storage"
+            )
+        self.flows[flow.name] = self.place(flow)
         return self.flows[flow.name]
+
+    def place(self, flow: Any) -> str:
+        """Return where a flow is that is added."""
+        return str(flow.name)
+
+    def get_flow(self, flow_name: str) -> Any:
+        """Return a flow that was added.
+
+        Raises
+        ------
+        ValueError
+            It is not in this storage.
+        FlowStorageError
+            It would be in a service.
+        """
+        if flow_name not in self:
+            raise ValueError(f"Flow {flow_name!r} is not contained in this Storage; it has {sorted(self.flows)}")
+        return self.loaded(flow_name)
+
+    def loaded(self, flow_name: str) -> Any:
+        """Return a flow that is in this storage."""
+        raise FlowStorageError(
+            f"{self!r} is not asked for flow {flow_name!r}: code is not stored here, so install it where your workers "
+            "are, or load it from a file"
+        )
 
     def build(self) -> Self:
         """Return this object: there is nothing to build."""
         return self
 
+    def serialize(self) -> dict[str, Any]:
+        """Return what the storage is as plain values."""
+        return {"type": type(self).__name__, **plain_fields(self, "result", "add_default_labels"), "flows": self.flows}
+
     def __contains__(self, flow: object) -> bool:
         return getattr(flow, "name", flow) in self.flows
 
+    def __repr__(self) -> str:
+        return f"<Storage: {type(self).__name__}>"
 
-class RunConfig(Options):
-    """Where and how a registered flow would run.
+
+@dataclass(repr=False, eq=False)
+class Local(Storage):
+    """A folder of this machine.
 
     Parameters
     ----------
-    env
-        Environment variables.
-    labels
-        Those that an agent must have.
+    directory
+        The folder; default: `flows` in the home folder of the settings.
+    validate
+        Whether the folder is made now, and its path absolute.
+    path
+        The file, or the module, of flows that are stored as scripts.
+    stored_as_script
+        Whether a flow is loaded from its file, instead of from a pickle.
     """
 
-    def __init__(self, *args: Any, env: Mapping[str, Any] | None = None, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.env = {name: str(value) for name, value in (env or {}).items()}
+    directory: str | None = None
+    validate: bool = True
+    path: str | None = None
+    stored_as_script: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        home = os.path.expanduser(config.home_dir)
+        given = self.directory is not None
+        self.directory = os.path.join(home, "flows") if self.directory is None else str(self.directory)
+        if self.validate:
+            self.directory = os.path.abspath(os.path.expanduser(self.directory))
+            if given:
+                os.makedirs(self.directory, exist_ok=True)
+        if self.result is None:
+            self.result = LocalResult(os.path.join(home, "results"), validate_dir=False)
+
+    @property
+    def default_labels(self) -> set[str]:
+        """The name of this machine."""
+        return {socket.gethostname()}
+
+    def place(self, flow: Any) -> str:
+        """Write a flow as a pickle, unless it is stored as a script, and return its file."""
+        if self.stored_as_script:
+            if not self.path:
+                raise ValueError("A `path` must be provided to show where flow `.py` file is stored.")
+            return self.path
+        file = Path(str(self.directory), f"{slug(flow.name)}.prefect")
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(flow_to_bytes_pickle(flow))
+        return str(file)
+
+    def loaded(self, flow_name: str) -> Any:
+        """Return a flow that is in this storage."""
+        place = self.flows[flow_name]
+        if not self.stored_as_script:
+            return flow_from_bytes_pickle(Path(place).read_bytes())
+        if os.path.isfile(os.path.expanduser(place)):
+            return extract_flow_from_file(place, flow_name=flow_name)
+        return flow_in(vars(import_module(place)), flow_name)
 
 
-class UniversalRun(RunConfig):
-    """Wherever there is an agent."""
+@dataclass(repr=False, eq=False)
+class Module(Storage):
+    """A module that can be imported, and has the flow."""
+
+    module: str
+
+    stored_as_script = True
+
+    def place(self, flow: Any) -> str:
+        """Return the name of the module."""
+        return self.module
+
+    def loaded(self, flow_name: str) -> Any:
+        """Return a flow of the module."""
+        return flow_in(vars(import_module(self.module)), flow_name)
 
 
-class LocalRun(RunConfig):
-    """On the machine of the agent, in a folder."""
+class _Remote(Storage):
+    """A storage of files under keys."""
 
-    positional = ("env", "working_dir", "labels")
+    #: Names of the fields that have the key of a flow, and the bucket.
+    _key, _bucket = "key", "bucket"
+    #: The class of results in the bucket.
+    _result: Any = None
 
-    def __init__(self, env: Mapping[str, Any] | None = None, working_dir: Any = None, labels: Any = None) -> None:
-        super().__init__(env=env, labels=labels)
-        self.working_dir = working_dir
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.result is None and self._result is not None:
+            self.result = self._result(getattr(self, self._bucket))
 
-
-class Environment(Options):
-    """What said where a flow runs before there were run configs."""
-
-
-def _kinds(base: type[Options], table: Mapping[str, str]) -> dict[str, type[Options]]:
-    return {
-        name: type(name, (base,), {"positional": tuple(text.split()), "__module__": __name__, "__doc__": base.__doc__})
-        for name, text in table.items()
-    }
-
-
-#: Kinds of storage, with the arguments that can be given by position.
-STORAGES = _kinds(
-    Storage,
-    {
-        "Local": "directory validate path stored_as_script",
-        "Module": "module",
-        "Docker": "registry_url base_image dockerfile python_dependencies image_name image_tag env_vars files",
-        "S3": "bucket key stored_as_script local_script_path client_options upload_options",
-        "GCS": "bucket key project stored_as_script local_script_path",
-        "Azure": "container connection_string_secret blob_name overwrite stored_as_script",
-        "GitHub": "repo path ref access_token_secret base_url",
-        "GitLab": "repo path host ref access_token_secret",
-        "Bitbucket": "project repo path workspace host ref",
-        "CodeCommit": "repo path commit client_options",
-        "Git": "flow_path repo repo_host flow_name branch_name tag commit",
-        "Webhook": "build_request_kwargs build_request_http_method get_flow_request_kwargs",
-    },
-)
-RUN_CONFIGS = _kinds(
-    RunConfig,
-    {
-        "DockerRun": "env image labels ports host_config",
-        "KubernetesRun": "job_template_path job_template",
-        "ECSRun": "task_definition_path task_definition",
-        "VertexRun": "env image labels",
-    },
-)
-ENVIRONMENTS = _kinds(
-    Environment,
-    {
-        "LocalEnvironment": "executor labels",
-        "RemoteEnvironment": "executor executor_kwargs labels",
-        "RemoteDaskEnvironment": "address",
-        "DaskKubernetesEnvironment": "min_workers max_workers",
-        "DaskCloudProviderEnvironment": "provider_class",
-        "FargateTaskEnvironment": "launch_type",
-        "KubernetesJobEnvironment": "job_spec_file",
-    },
-)
-globals().update({**STORAGES, **RUN_CONFIGS, **ENVIRONMENTS})
-#: Kinds that say nothing else than what holds here anyway.
-_USUAL = ("Local", "Module", "LocalEnvironment", "RemoteEnvironment")
+    def place(self, flow: Any) -> str:
+        """Return the key of a flow."""
+        key = getattr(self, self._key)
+        if key:
+            return str(key)
+        if self.stored_as_script:
+            raise ValueError(f"A `{self._key}` must be provided to show where flow `.py` file is stored.")
+        return f"{slug(flow.name)}/{slug(datetime.now(UTC).isoformat())}"
 
 
-def say_what_is_ignored(flow: Any) -> None:
-    """Log, once for each flow and kind, what of its storage and run config means nothing here."""
-    ways = {
-        "storage": "code is not stored here: the flow runs from its file",
-        "run_config": "the flow runs on this machine, or, deployed, where its agent is",
-        "environment": "the flow runs on this machine, or, deployed, where its agent is",
-    }
-    for name, way in ways.items():
-        given = getattr(flow, name, None)
-        kind = type(given).__name__
-        usual = given is None or kind in _USUAL or isinstance(given, UniversalRun | LocalRun)
-        if usual or (flow.name, kind) in _said:
-            continue
-        _said.add((flow.name, kind))
-        get_logger("compat").warning("%s=%s(...) of flow %r is ignored: %s", name, kind, flow.name, way)
+@dataclass(repr=False, eq=False)
+class S3(_Remote):
+    """A bucket of S3."""
+
+    bucket: str
+    key: str | None = None
+    stored_as_script: bool = False
+    local_script_path: str | None = None
+    client_options: Mapping[str, Any] | None = None
+    upload_options: Mapping[str, Any] | None = None
+
+    _result = S3Result
+
+
+@dataclass(repr=False, eq=False)
+class GCS(_Remote):
+    """A bucket of Google Cloud Storage."""
+
+    bucket: str
+    key: str | None = None
+    project: str | None = None
+    stored_as_script: bool = False
+    local_script_path: str | None = None
+
+    _result = GCSResult
+
+
+@dataclass(repr=False, eq=False)
+class Azure(_Remote):
+    """A container of Azure's blobs."""
+
+    container: str
+    connection_string_secret: str | None = None
+    blob_name: str | None = None
+    overwrite: bool = False
+    stored_as_script: bool = False
+    local_script_path: str | None = None
+
+    _key, _bucket = "blob_name", "container"
+    _result = AzureResult
+
+
+class _Script(_Remote):
+    """A storage of scripts."""
+
+    stored_as_script = True
+    _key = "path"
+
+
+@dataclass(repr=False, eq=False)
+class GitHub(_Script):
+    """A repository of GitHub."""
+
+    repo: str
+    path: str
+    ref: str | None = None
+    access_token_secret: str | None = None
+    base_url: str | None = None
+
+
+@dataclass(repr=False, eq=False)
+class GitLab(_Script):
+    """A repository of GitLab."""
+
+    repo: str
+    path: str | None = None
+    host: str | None = None
+    ref: str | None = None
+    access_token_secret: str | None = None
+
+
+@dataclass(repr=False, eq=False)
+class Bitbucket(_Script):
+    """A repository of Bitbucket."""
+
+    project: str
+    repo: str
+    path: str
+    workspace: str | None = None
+    host: str | None = None
+    ref: str | None = None
+    access_token_secret: str | None = None
+    cloud_username_secret: str | None = None
+    cloud_app_password_secret: str | None = None
+
+
+@dataclass(repr=False, eq=False)
+class CodeCommit(_Script):
+    """A repository of AWS CodeCommit."""
+
+    repo: str
+    path: str
+    commit: str | None = None
+    client_options: Mapping[str, Any] | None = None
+
+
+@dataclass(repr=False, eq=False)
+class Git(_Script):
+    """A repository of git, anywhere."""
+
+    flow_path: str
+    repo: str | None = None
+    repo_host: str = "github.com"
+    flow_name: str | None = None
+    git_token_secret_name: str | None = None
+    git_token_username: str | None = None
+    git_clone_url_secret_name: str | None = None
+    branch_name: str | None = None
+    tag: str | None = None
+    commit: str | None = None
+    clone_depth: int = 1
+    use_ssh: bool = False
+    format_access_token: bool = True
+
+    _key = "flow_path"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if sum(each is not None for each in (self.branch_name, self.tag, self.commit)) > 1:
+            raise ValueError("Only one of `branch_name`, `tag` and `commit` can be provided")
+        if (self.repo is None) == (self.git_clone_url_secret_name is None):
+            raise ValueError("Exactly one of `repo` and `git_clone_url_secret_name` must be provided")
+
+
+@dataclass(repr=False, eq=False)
+class Webhook(_Remote):
+    """A service that is asked for the code by HTTP."""
+
+    build_request_kwargs: Mapping[str, Any]
+    build_request_http_method: str
+    get_flow_request_kwargs: Mapping[str, Any]
+    get_flow_request_http_method: str
+    stored_as_script: bool = False
+    flow_script_path: str | None = None
+    build_secret_config: Mapping[str, Any] | None = None
+    get_flow_secret_config: Mapping[str, Any] | None = None
+
+    _key = "flow_script_path"
+
+
+@dataclass(repr=False, eq=False)
+class Docker(Storage):
+    """An image of Docker."""
+
+    registry_url: str | None = None
+    base_image: str | None = None
+    dockerfile: str | None = None
+    python_dependencies: list[str] | None = None
+    image_name: str | None = None
+    image_tag: str | None = None
+    env_vars: Mapping[str, str] | None = None
+    files: Mapping[str, str] | None = None
+    prefect_version: str | None = None
+    local_image: bool = False
+    ignore_healthchecks: bool = False
+    base_url: str | None = None
+    tls_config: Any = False
+    build_kwargs: Mapping[str, Any] | None = None
+    prefect_directory: str = "/opt/prefect"
+    path: str | None = None
+    stored_as_script: bool = False
+    extra_dockerfile_commands: list[str] | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.base_image and self.dockerfile:
+            raise ValueError("Only one of `base_image` and `dockerfile` can be provided.")
+        self.python_dependencies = list(self.python_dependencies or ())
+        for name in ("env_vars", "files", "build_kwargs"):
+            setattr(self, name, dict(getattr(self, name) or {}))
+
+    @property
+    def name(self) -> str:
+        """The name of the image, with its registry and tag."""
+        if not (self.image_name and self.image_tag):
+            raise ValueError("Docker storage is missing required fields image_name and image_tag")
+        return "/".join(filter(None, [self.registry_url, f"{self.image_name}:{self.image_tag}"]))
+
+    def place(self, flow: Any) -> str:
+        """Return where the flow would be in the image."""
+        return self.path or f"{self.prefect_directory}/flows/{slug(flow.name)}.prefect"
+
+
+def get_default_storage_class() -> type[Any]:
+    """Return the class that the settings name; with a warning :class:`Local`, if that cannot be imported."""
+    name = config.flows.defaults.storage.default_class
+    try:
+        found: type[Any] = import_object(name)
+    except Exception as error:  # a module of the user's
+        warnings.warn(f"Could not import {name!r} ({error}); using prefect.storage.Local", stacklevel=2)
+        return Local
+    return found
+
+
+def slug(text: str) -> str:
+    """Return a text as it can be in a path.
+
+    Examples
+    --------
+    >>> slug("My flow, 2")
+    'my-flow-2'
+    """
+    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
 
 
 def labels_of(flow: Any) -> set[str]:
-    """Return the labels of a flow's run config, environment and storage."""
-    found = (getattr(flow, name, None) for name in ("run_config", "environment", "storage"))
-    return set().union(*(_labels(getattr(each, "labels", None)) for each in found))
-
-
-def _labels(labels: Iterable[str] | None) -> set[str]:
-    return set(labels or ())
+    """Return the labels that the user gave a flow's run config, environment and storage."""
+    storage = getattr(flow.storage, "own_labels", ())  # no default labels: agents have none here
+    found = (getattr(each, "labels", None) or () for each in (flow.run_config, flow.environment))
+    return set(storage).union(*found)

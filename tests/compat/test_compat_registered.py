@@ -5,14 +5,13 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
-from importlib import import_module
 from pathlib import Path
 
 import pytest
 from real import until
 
 from prefectish import config, deployments
-from prefectish.compat import storage
+from prefectish.compat import environments
 from prefectish.compat.names import MODULES
 from prefectish.environments import LocalEnvironment
 from prefectish.history.store import open_store
@@ -26,27 +25,7 @@ pytestmark = pytest.mark.time_limit(240)
 def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PREFECTISH_HOME", str(tmp_path / "home"))
     assert config.home() == str(tmp_path / "home")
-    storage._said.clear()
-
-
-@pytest.mark.parametrize("kind", [*storage.STORAGES, *storage.RUN_CONFIGS, *storage.ENVIRONMENTS])
-def test_every_kind_takes_what_it_took_and_keeps_it(kind):
-    made = getattr(storage, kind)(labels=["gpu"], secrets=["KEY"])
-    assert (made.labels, made.secrets) == ({"gpu"}, ["KEY"])
-    assert repr(made) == f"<{kind}>"
-
-
-def test_storage_keeps_positional_arguments_and_flows():
-    from prefect import Flow
-    from prefect.storage import S3, GitHub
-
-    place = GitHub("a/b", "flow.py")
-    assert (place.repo, place.path, place.ref) == ("a/b", "flow.py", None)
-    flow = Flow("f")
-    assert place.add_flow(flow) == "f"
-    assert flow in place.build()
-    with pytest.raises(TypeError, match="S3 takes at most 6 arguments by position, got 7"):
-        S3(1, 2, 3, 4, 5, 6, 7)
+    environments._said.clear()
 
 
 def test_a_flow_with_storage_and_run_config_runs_here_and_says_so_once(caplog, executor):
@@ -313,7 +292,6 @@ def test_every_name_of_the_table_leads_out_of_prefectish():
         and not name.startswith("_")
     ]
     assert unanswered == []
-    assert import_module("prefect.storage").S3 is storage.S3
 
 
 @pytest.mark.parametrize(
