@@ -60,8 +60,8 @@ PLACES: Mapping[str, Mapping[str, str]] = {
         "prefectish.schedules.clocks": "Clock ClockEvent CronClock DatesClock IntervalClock RRuleClock"
     },
     "prefect.schedules.filters": {
-        "prefectish.schedules.filters": "at_time between_dates between_datetimes between_times is_day_of_week is_month_end "
-        "is_month_start is_weekday is_weekend on_date on_datetime"
+        "prefectish.schedules.filters": "at_time between_dates between_datetimes between_times is_day_of_week "
+        "is_month_end is_month_start is_weekday is_weekend on_date on_datetime"
     },
     "prefect.schedules.schedules": {"prefectish.schedules": "CronSchedule IntervalSchedule Schedule"},
     "prefect.tasks.control_flow": {
