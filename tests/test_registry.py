@@ -117,6 +117,33 @@ def test_deployed_flow_runs_when_it_is_asked_to(flow: Any, place: Path) -> None:
     assert sorted(bodies(place)) == [0, 1, 2, 3]
 
 
+def test_run_that_ended_is_continued_by_an_agent_that_is_asked_on_the_page(flow: Any, place: Path) -> None:
+    pytest.importorskip("starlette")
+    pytest.importorskip("httpx2")
+    from ui_browser import browser, post
+
+    (place / "broken-2").touch()
+    run_id = flow.deploy("sales").run()
+    Agent().start(once=True)
+    assert prefectish.attach(run_id).wait(LIMIT).is_failed()
+    with browser(None) as client:
+        page = client.get(f"/api/runs/{run_id}").json()
+        assert (page["again"], page["again_refused"]) == ("retry", None)
+        assert "Retry failed" in client.get(f"/runs/{run_id}").text
+        (place / "broken-2").unlink()
+        answer = post(client, f"/runs/{run_id}/ask", verb="continue")
+        assert answer.status_code == 200, answer.text
+        assert "asked to run again what failed: no agent is at work" in answer.text
+        refused = post(client, f"/runs/{run_id}/ask", verb="continue")
+        assert "an agent has it already" in refused.text
+        Agent().start(once=True)
+        page = client.get(f"/api/runs/{run_id}").json()
+    assert (page["run"]["state"], page["again"], page["resume_command"]) == ("Success", None, None)
+    row = history.run(run_id)
+    assert (row.trigger, row.part) == ("resume", 1)
+    assert bodies(place).count(2) == 2
+
+
 def test_same_content_is_no_new_version_and_changed_content_archives_the_former(flow: Any, place: Path) -> None:
     first = flow.deploy("sales")
     assert flow.deploy("sales").id == first.id

@@ -80,7 +80,7 @@ def detail() -> RunDetail:
     return RunDetail(
         run=run, tasks=tasks, hidden=0, edges=[Edge(start=0, end=1, argument="name", mapped=True)], causes=[],
         waiting=[], retrying=0, asks=[], notices=[], facts=[], parameters=None, resumed=0, children=[], parent=None,
-        verbs=[], resume_command=None,
+        verbs=[], resume_command=None, again=None, again_refused=None, scheduled_for=None,
     )  # fmt: skip
 
 

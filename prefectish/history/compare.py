@@ -107,14 +107,23 @@ def _cause(group: FailureGroup) -> tuple[str, str]:
 
 def _times(before: RunRow, after: RunRow) -> list[TaskTimes]:
     old, new = measure(before).times, measure(after).times
+    run_of = {task["slug"]: run for run in (before, after) for task in run.tasks()}  # that names it
     slugs = dict.fromkeys([task["slug"] for task in (*after.tasks(), *before.tasks())])
     found = [(slug, sorted(old.get(slug, ())), sorted(new.get(slug, ()))) for slug in slugs]
     return [
         TaskTimes(
-            after.label_of(slug), quantile(a, 0.5) if a else None, quantile(b, 0.5) if b else None, sum(a), sum(b)
+            run_of[slug].label_of(slug),
+            quantile(a, 0.5) if a else None,
+            quantile(b, 0.5) if b else None,
+            sum(a),
+            sum(b),
         )
         for slug, a, b in found
     ]
+
+
+def _median(values: list[float]) -> float | None:
+    return quantile(values, 0.5) if values else None
 
 
 def _pairs(before: RunRow, after: RunRow, slug: str) -> Iterable[tuple[ChildRow, ChildRow]]:

@@ -18,6 +18,7 @@ from prefectish.functions.decorator import FlowFunction
 from prefectish.history import schema
 from prefectish.history.queries import RunRow
 from prefectish.history.store import HistoryStore
+from prefectish.registry.queue import RETRY
 from prefectish.results.base import store_of
 from prefectish.results.descriptions import described
 
@@ -49,15 +50,21 @@ def recorded_row(store: HistoryStore, run_id: str) -> RunRow | None:
 
 
 def drive(
-    flow: Any, parameters: dict[str, Any], run_id: str, store: HistoryStore, origin: RunOrigin | None, **options: Any
-) -> State | None:
-    """Run a flow to its end, or continue it; None if another driver has ended it before."""
+    flow: Any, parameters: dict[str, Any], run_id: str, store: HistoryStore, origin: RunOrigin | None,
+    again: str | None = None, **options: Any,
+) -> State | None:  # fmt: skip
+    """Run a flow to its end, or continue it; None if another driver has ended it before.
+
+    One that has ended is continued if it is to run `again`: "resume", or "retry" with what failed.
+    """
     found = recorded_row(store, run_id)
-    if found is not None and found.ended is not None and found.exit_code != TERMINATED:
+    has_ended = found is not None and found.ended is not None and found.exit_code != TERMINATED
+    if has_ended and again is None:
         return None
     given = {"history": store.address, "origin": origin, "run_id": run_id, **options}
     if found is not None:
-        given |= {"resumption": resumption(run_id, store.address), "spent": found.duration}
+        recorded = resumption(run_id, store.address, again == RETRY)
+        given |= {"resumption": recorded, "spent": 0.0 if has_ended else found.duration}
     if isinstance(flow, FlowFunction):
         state = flow._state(flow.signature.bind((), parameters), flow.options.merged(**given))
         _keep_returned(store, flow, run_id, state)

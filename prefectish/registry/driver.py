@@ -125,7 +125,8 @@ def run(facts: Mapping[str, Any]) -> int:
         flow = _loaded(row, deployment, facts)
         _check_secrets(list(deployment.environment.secrets))
         values = {**deployment.parameters, **json.loads(row.parameters)}
-        return drive(flow, values, row.run, store, origin, timeout=deployment.options.timeout)
+        again = row.begun_by if row.begun_by in (queue.RESUME, queue.RETRY) else None
+        return drive(flow, values, row.run, store, origin, again, timeout=deployment.options.timeout)
 
     return _end(store, row.run, row.claim, driven, deployment, origin)
 

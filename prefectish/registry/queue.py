@@ -17,7 +17,7 @@ from sqlalchemy import Connection, func, select, tuple_, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from prefectish.engine.driver.run import new_run_id
-from prefectish.errors import NotDeployed, ParameterError
+from prefectish.errors import NotDeployed, ParameterError, RunNotActive
 from prefectish.history import child_runs, schema
 from prefectish.history.asks import asker
 from prefectish.history.registry_tables import CLAIMED, DRIVEN, ENDED, WAITING, agents, requested
@@ -30,6 +30,10 @@ _q, _d = requested.c, deployed.c
 #: Waiting runs that an agent looks at in one transaction.
 PAGE = 50
 OPEN = (CLAIMED, DRIVEN)
+#: `begun_by` of runs that had ended and are continued: what failed stands, or runs again.
+RESUME, RETRY = "resume", "retry"
+#: What is signed of a request.
+SIGNED = ("run", "deployment", "parameters", "begun_by", "due", "parent", "asked_by")
 #: Stands among the parameters of a flow function for ``**kwargs``.
 ANY_NAME = "**"
 
@@ -358,6 +362,40 @@ def hand_on(connection: Connection, former: int, successor: Deployed | None) -> 
         )  # fmt: skip
 
 
+def why_not_again(row: Any) -> str | None:
+    """Return why no agent can continue a run that has ended, by its row here, None for none; None if one can."""
+    if row is None:
+        return "it was not asked of an agent"
+    return None if row.state == ENDED else "an agent has it already"
+
+
+def ask_again(store: HistoryStore, run: str, retry_failed: bool, who: str) -> None:
+    """Ask for a run that has ended to be continued from its record, by an agent.
+
+    Parameters
+    ----------
+    retry_failed
+        Whether what failed runs again.
+    who
+        Who asks.
+
+    Raises
+    ------
+    RunNotActive
+        No agent can, and why.
+    """
+    with store.writing() as connection:
+        row = connection.execute(select(requested).where(_q.run == run).with_for_update()).first()
+        if (reason := why_not_again(row)) is not None:
+            raise RunNotActive(f"run {run} cannot be continued by an agent: {reason}")
+        assert row is not None
+        facts = {name: getattr(row, name) for name in SIGNED}
+        facts |= {"begun_by": RETRY if retry_failed else RESUME, "asked_by": who}
+        values = {**facts, "signature": Signer().sign(facts), "asked": time.time(), "state": WAITING, "resumes": 1}
+        values |= {"claim": None, "driver": None, "not_before": None, "message": None, "exit_code": None}
+        connection.execute(update(requested).where(_q.number == row.number).values(values))
+
+
 def row_of(store: HistoryStore, run: str) -> Any:
     """Return the row of a run that was asked for; None if there is none."""
     with store.reading() as connection:
@@ -386,8 +424,7 @@ def refusal(row: Any) -> str | None:
 
     Schedules do not make an exception: who writes rows could say of each that a schedule began it.
     """
-    names = ("run", "deployment", "parameters", "begun_by", "due", "parent", "asked_by")
-    return Signer().refusal({name: getattr(row, name) for name in names}, row.signature)
+    return Signer().refusal({name: getattr(row, name) for name in SIGNED}, row.signature)
 
 
 def _close(connection: Connection, number: int, message: str, exit_code: int | None) -> None:

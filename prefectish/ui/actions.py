@@ -22,9 +22,9 @@ from prefectish.history.shared_limits import remove_limit, set_limit
 from prefectish.history.signing import Signer
 from prefectish.registry import queue
 from prefectish.ui.queries.forms import answer_form, value_of
-from prefectish.ui.queries.registry import deployment_of
-from prefectish.ui.queries.run import ask_record, resume_command
-from prefectish.ui.queries.runs import row_of
+from prefectish.ui.queries.registry import agents_page, deployment_of
+from prefectish.ui.queries.run import ask_record, has_failed, resume_command
+from prefectish.ui.queries.runs import row_of, summary
 from prefectish.ui.queries.tasks import item_ref, step_row, step_rows
 from prefectish.ui.records import Ask, Asked, Json, Moment, Number, Record, Text
 from prefectish.ui.source import NotFound, Source
@@ -35,9 +35,9 @@ PATIENCE, LOOK = 2.0, 0.05
 
 
 class AskRequest(Record):
-    """A request to a run that is driven."""
+    """A request to a run that is driven; to continue one that has ended, an agent."""
 
-    verb: Literal["pause", "resume", "cancel", "drain", "retry", "set_limit"]
+    verb: Literal["pause", "resume", "cancel", "drain", "retry", "set_limit", "continue"]
     task: Text | None = Field(default=None, description="slug or name of a task")
     step: Number | None = Field(default=None, description="number of a task, in the place of its slug")
     row: Number | None = Field(default=None, description="one item of the task")
@@ -79,7 +79,9 @@ class ArchiveRequest(Record):
 
 
 def ask(source: Source, path: Mapping[str, Any], wanted: AskRequest) -> Asked:
-    """Ask a run to pause, resume, end, run failed items again, or hold a limit."""
+    """Ask a run to pause, resume, end, run failed items again, hold a limit, or continue after its end."""
+    if wanted.verb == "continue":
+        return _continue(source, row_of(source, path["run"]))
     run = _live(source, path["run"])
     step = _step(source, run, wanted)
     slug = None if step is None else step.slug
@@ -97,6 +99,17 @@ def ask(source: Source, path: Mapping[str, Any], wanted: AskRequest) -> Asked:
         case verb:
             requests = [(verb, {})]
     return _asked(source, run, requests)
+
+
+def _continue(source: Source, run: RunRow) -> Asked:
+    """Ask an agent to continue a run that has ended: with what failed, if something did."""
+    if run.ended is None:
+        raise RunNotActive(f"run {run.id} has not ended; {resume_command(source, run)}")
+    retries = has_failed(run, summary(source, run))
+    queue.ask_again(source.store, run.id, retries, f"{asker()}, on the page")
+    begins = any(agent.is_at_work for agent in agents_page(source).agents)
+    by = "an agent begins it" if begins else "no agent is at work; start one: prefectish agent start"
+    return Asked(done=f"asked to {'run again what failed' if retries else 'continue it'}: {by}", run=run.id)
 
 
 def _live(source: Source, run_id: str) -> RunRow:

@@ -23,7 +23,13 @@ from prefectish.ui.access import Access
 from prefectish.ui.paths import url
 from prefectish.ui.queries.items import item_detail
 from prefectish.ui.queries.maps import map_detail
-from prefectish.ui.queries.registry import agents_page, approvals_page, deployments_page, limits_page
+from prefectish.ui.queries.registry import (
+    agents_page,
+    approvals_page,
+    deployments_page,
+    limits_page,
+    open_questions,
+)
 from prefectish.ui.queries.run import run_detail
 from prefectish.ui.queries.runs import runs_page
 from prefectish.ui.records import Record, RunFilter
@@ -36,6 +42,8 @@ INTERVAL, IDLE_INTERVAL, PING = 1.0, 3.0, 15.0
 RETRY = 1000
 #: The event of topics whose pages fetch what they show; of a look that failed, and of the first one that did not.
 CHANGED, TROUBLE, WELL = "changed", "trouble", "well"
+#: The event, of every topic, whose text is the number that the navigation shows beside the approvals.
+QUESTIONS = "questions"
 #: A sign of life that scripts see: a page that gets none for longer takes the connection for lost.
 ALIVE = "event: alive\ndata: 1\n\n"
 logger = logging.getLogger("prefectish.ui")
@@ -86,10 +94,12 @@ def look(source: Source, access: Access, address: str) -> Look:
     found = topic.look_up(source, *(part if key == "run" else int(part) for key, part in parts.items()))
     run = getattr(found, "run", None)
     is_live = run is None or run.is_live
+    events = {QUESTIONS: str(open_questions(source))}
     if not topic.fragments:
-        return Look({CHANGED: hashlib.sha256(found.model_dump_json().encode()).hexdigest()[:16]}, is_live)
+        changed = hashlib.sha256(found.model_dump_json().encode()).hexdigest()[:16]
+        return Look({**events, CHANGED: changed}, is_live)
     values = values_for(access, found, url(topic.page, None, **parts))
-    return Look({each: rendered(f"fragments/{each}.html", values) for each in topic.fragments}, is_live)
+    return Look(events | {each: rendered(f"fragments/{each}.html", values) for each in topic.fragments}, is_live)
 
 
 class _Viewer:

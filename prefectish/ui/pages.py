@@ -7,9 +7,10 @@ from collections.abc import Callable, Mapping
 from starlette.requests import Request
 
 from prefectish.ui import lookups
+from prefectish.ui.queries.registry import open_questions
 from prefectish.ui.records import Record
 from prefectish.ui.rendering import context, rendered
-from prefectish.ui.requests import Answer, shared
+from prefectish.ui.requests import Answer, shared, source_of
 
 #: What is looked up for each page, and its template, by the name of its route.
 PAGES: Mapping[str, tuple[Callable[[Request], Record], str]] = {
@@ -33,4 +34,9 @@ PAGES: Mapping[str, tuple[Callable[[Request], Record], str]] = {
 def page(name: str) -> Answer:
     """Return what answers a request for a page."""
     look_up, template = PAGES[name]
-    return shared(lambda request: rendered(template, context(request, look_up(request))), "text/html")
+
+    def show(request: Request) -> str:
+        found = look_up(request)
+        return rendered(template, {**context(request, found), "questions": open_questions(source_of(request))})
+
+    return shared(show, "text/html")

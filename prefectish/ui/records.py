@@ -206,13 +206,16 @@ class RunDetail(Record):
     retrying: int = Field(description="items that wait for their next attempt")
     asks: list[Ask] = Field(description="the last ones, the newest first")
     notices: list[Notice]
-    facts: list[tuple[str, str]] = Field(description="version, executor, driver, agent, origin, ... by name")
+    facts: list[tuple[str, str]] = Field(description="version, environment, executor, agent, ... by name")
+    scheduled_for: datetime | None
     parameters: dict[str, Json] | None = Field(description="None if they are not recorded")
     resumed: int = Field(description="how often it was resumed")
     children: list[str] = Field(description="runs that its tasks asked for")
     parent: str | None
     verbs: list[str] = Field(description="what can be asked of it now")
     resume_command: str | None = Field(description="what continues it where nothing drives it")
+    again: Literal["resume", "retry"] | None = Field(description="how an agent can be asked to continue it, if it can")
+    again_refused: str | None = Field(description="why no agent can")
 
 
 class Track(Record):

@@ -90,7 +90,8 @@ def _tasks(source: Source, old: RunRow, new: RunRow) -> list[ComparedTask]:
     before, after = _durations(source, old), _durations(source, new)
     return [
         ComparedTask(
-            task=new.label_of(slug), before=before.get(slug, _NONE)[0], after=after.get(slug, _NONE)[0],
+            task=(new if slug in after else old).label_of(slug),
+            before=before.get(slug, _NONE)[0], after=after.get(slug, _NONE)[0],
             total_before=before.get(slug, _NONE)[1], total_after=after.get(slug, _NONE)[1],
         )
         for slug in {**after, **before}

@@ -186,6 +186,11 @@ def limits_page(source: Source) -> LimitsPage:
     )
 
 
+def open_questions(source: Source) -> int:
+    """Return how many tasks and items wait for an approval, for the navigation; it is at most a second or so old."""
+    return source.soon("open questions", lambda: len(approvals_page(source).waiting), fresh_for=1.0) or 0
+
+
 def approvals_page(source: Source) -> ApprovalsPage:
     """Return what waits for an approval, in all runs that have not ended, or are unfinished."""
     a = schema.attempts.c

@@ -10,18 +10,22 @@ from typing import Any
 
 from sqlalchemy import func, select
 
+from prefectish.environments.as_json import from_json as environment_of
 from prefectish.history import schema
 from prefectish.history.asks import Ask as RecordedAsk
 from prefectish.history.children import CONSEQUENCE_TYPE, aware_time, shown_type
 from prefectish.history.outline import arrows
 from prefectish.history.queries import RunRow
+from prefectish.history.registry_tables import deployments as deployed
 from prefectish.history.registry_tables import requested
+from prefectish.registry import queue
 from prefectish.ui.queries.forms import answer_form
 from prefectish.ui.queries.runs import row_of, summary, trend
 from prefectish.ui.queries.tasks import edges, item_ref, step_rows, task_rows
 from prefectish.ui.records import Ask, Cause, ItemRef, Notice, RunDetail, RunSummary, Waiting
 from prefectish.ui.source import Source
 
+_d = deployed.c
 _r, _c, _e, _s, _a = schema.runs.c, schema.children.c, schema.errors.c, schema.steps.c, schema.asks.c
 #: Causes that are shown, items that are named with each, requests and notifications that are listed.
 MAX_CAUSES, MAX_NAMED, MAX_ASKS, MAX_WAITING = 50, 5, 30, 100
@@ -52,14 +56,34 @@ def run_detail(source: Source, run_id: str) -> RunDetail:
             Notice(at=each.at, channel=each.channel, subject=each.subject, error=each.error)
             for each in run.notices()[-MAX_ASKS:]
         ],
-        facts=_facts(run),
+        facts=_facts(source, run),
+        scheduled_for=run.scheduled_for,
         parameters=_parameters(source, run.id),
         resumed=run.part,
         children=_children(source, run.id),
         parent=run.parent,
         verbs=verbs_of(head),
-        resume_command=None if head.is_live or run.state == "Success" else resume_command(source, run),
+        **_continuing(source, run, head),
     )
+
+
+def _continuing(source: Source, run: RunRow, head: RunSummary) -> dict[str, Any]:
+    """Return how a run that nothing drives is continued: by an agent that can be asked, or by a command, and why."""
+    if head.is_live or (run.state == "Success" and not head.is_mixed):
+        return {"again": None, "again_refused": None, "resume_command": None}
+    reason = queue.why_not_again(queue.row_of(source.store, run.id))
+    if run.ended is None:  # its driver is gone: an agent that was asked for it finds that by itself
+        reason = "its driver is gone, and it has not ended" if reason is None else reason
+    return {
+        "again": ("retry" if has_failed(run, head) else "resume") if reason is None else None,
+        "again_refused": reason,
+        "resume_command": resume_command(source, run, head),
+    }
+
+
+def has_failed(run: RunRow, head: RunSummary) -> bool:
+    """Whether something of a run failed, that can run again."""
+    return schema.CODES[run.state] in schema.FAILED_CODES or any(each.state == "failed" for each in head.counts)
 
 
 def verbs_of(run: RunSummary) -> list[str]:
@@ -69,10 +93,10 @@ def verbs_of(run: RunSummary) -> list[str]:
     return [verb for verb in LIVE_VERBS if verb != ("pause" if run.state == "Paused" else "resume")]
 
 
-def resume_command(source: Source, run: RunRow) -> str:
+def resume_command(source: Source, run: RunRow, head: RunSummary | None = None) -> str:
     """Return the command that continues a run."""
     words = ["prefectish", "resume", run.id, *([] if run.source else ["FILE.py:name"])]
-    if schema.CODES[run.state] in schema.FAILED_CODES:
+    if has_failed(run, head or summary(source, run)):
         words.append("--retry-failed")
     return " ".join([*map(shlex.quote, words), "--history", shlex.quote(source.store.location)])
 
@@ -221,20 +245,31 @@ def is_paused(asks: Sequence[Ask]) -> bool:
     return next((verb for verb in done if verb in ("pause", "resume")), None) == "pause"
 
 
-def _facts(run: RunRow) -> list[tuple[str, str]]:
+def _facts(source: Source, run: RunRow) -> list[tuple[str, str]]:
     found = [
         ("run", run.id),
         ("name", run.name if run.name != run.id else None),
         ("version of the flow", run.flow_version),
         ("source", run.source),
+        ("environment", _environment(source, run)),
         ("executor", run.executor),
         ("driver", run.holder),
         ("agent", run.agent),
         ("exit code", None if run.exit_code is None else str(run.exit_code)),
-        ("scheduled for", None if run.scheduled_for is None else run.scheduled_for.isoformat()),
         ("resumed", f"{run.part} times" if run.part else None),
     ]
     return [(name, value) for name, value in found if value]
+
+
+def _environment(source: Source, run: RunRow) -> str:
+    """Return the environment of the version that was deployed; of other runs it is that of a program."""
+    project, _, name = (run.deployment or "").partition("/")
+    version = (_d.project == project) & (_d.name == name) & (_d.version == run.deployment_version)
+    with source.store.reading() as connection:
+        text = connection.execute(select(_d.environment).where(version)).scalar()
+    return (
+        "the program that ran it; the flow was not deployed" if text is None else repr(environment_of(json.loads(text)))
+    )
 
 
 def _parameters(source: Source, run_id: str) -> dict[str, Any] | None:

@@ -29,6 +29,14 @@ function stacked(series, interval, started) {
   return [times, ...rows.reverse()];  // the highest is drawn first, others over it
 }
 
+// Times as the viewer's clock shows them, as fine as the marks of the axis are apart, which is given in seconds.
+function clockTimes(apart) {
+  const day = apart >= 86_400 ? { month: "short", day: "numeric" } : { hour: "2-digit", minute: "2-digit", hourCycle: "h23" };
+  const second = apart < 60 ? { second: "2-digit" } : {};
+  const part = apart < 1 ? { fractionalSecondDigits: apart < 0.1 ? 3 : 1 } : {};
+  return new Intl.DateTimeFormat([], { ...day, ...second, ...part });
+}
+
 function options(element, series, most) {
   const axis = { stroke: color("soft"), grid: { stroke: color("line"), width: 1 }, ticks: { stroke: color("line"), width: 1 }, font: "12px system-ui" };
   return {
@@ -37,7 +45,10 @@ function options(element, series, most) {
     legend: { live: false },
     cursor: { drag: { x: true, y: false } },
     scales: { y: { range: [0, Math.max(most * 1.08, 1)] } },
-    axes: [axis, { ...axis, size: 46 }],
+    axes: [
+      { ...axis, space: 100, values: (_, times, __, ___, apart) => times.map((time) => clockTimes(apart).format(1000 * time)) },
+      { ...axis, size: 46 },
+    ],
     series: [
       {},
       ...series.map((track, n) => ({

@@ -36,8 +36,16 @@ function find() {
   if (wasLost) document.body.dispatchEvent(new CustomEvent("again"));  // what has changed since is fetched
 }
 
+// Beside the approvals in the navigation, whatever page it is.
+function showQuestions(number) {
+  const mark = element("questions");
+  mark.hidden = !(Number(number) > 0);
+  mark.querySelector(".number").textContent = number;
+}
+
 function follow(opened) {
   source = opened;
+  source.addEventListener("questions", (event) => showQuestions(event.data));
   source.addEventListener("alive", find);
   source.addEventListener("trouble", (event) => show("trouble", "connected", `What is shown is that of ${atClock(new Date(seen))}: ${event.data}`));
   source.addEventListener("well", () => {
