@@ -8,7 +8,8 @@ import threading
 import pytest
 from jobs import jobs_of
 
-from prefectish import Flow, task, unmapped
+from prefectish import Flow, get_run_logger, task, unmapped
+from prefectish.engine import signals
 from prefectish.engine.jobs.envelope import Encoded
 from prefectish.engine.jobs.job import Record
 from prefectish.engine.jobs.references import Discarded, Held, LeftOnWorker
@@ -31,6 +32,11 @@ def add(x, y):
 @task
 def double(x):
     return 2 * x
+
+
+@task
+def lasts(x):
+    return x
 
 
 @task
@@ -251,3 +257,38 @@ def test_batch_whose_payload_cannot_be_opened_fails_each_step():
     jobs, _, packer = packed(lambda: double.map(double.map([1])))
     batch = execute_batch(b"no pickle", batch_of(jobs, packer))
     assert [record.state.is_failed() for _, record in all_of(batch, 1)[0]] == [True, True]
+
+
+def call_counted(x, calls):
+    calls.append(x)
+    if x == "raise":
+        raise ValueError("no")
+    if x == "skip":
+        raise signals.SKIP("not this one")
+    if x == "log":
+        get_run_logger().warning("a line")
+    return [x] if x == "list" else x
+
+
+def test_bodies_that_are_called_in_a_row_are_called_once_whatever_comes_of_them(monkeypatch):
+    calls = []
+    items = ["plain", "raise", "skip", "log", "list", "long" * 20]
+    jobs, payload, _ = packed(lambda: lasts.map(double.map(items)))
+    worker._open.clear()
+    monkeypatch.setattr(open_chain(payload).steps[0].task, "run", lambda x: call_counted(x, calls))
+    columns = range(len(items)), jobs[0].positions, [items]
+    calls_sent = pickle.dumps((None, 50, False, False, columns, []), protocol=5)
+    batch = execute_batch(payload, calls_sent)
+    found = [[record.state for _, record in records] for records in all_of(batch, len(items))]
+    assert calls == items
+    assert [[type(state).__name__ for state in states] for states in found] == [
+        ["Success", "Success"],
+        ["Failed", "TriggerFailed"],
+        ["Skipped", "Skipped"],
+        ["Success", "Success"],
+        ["Success", "Success"],
+        ["Success", "Success"],
+    ]
+    assert [*open_batch(batch).others] == [1, 2, 5], "the others plainly succeeded with a small result"
+    assert found[4][1].result == ["list"]
+    assert sorted(batch.large) == [(5, 0), (5, 1)]

@@ -48,6 +48,7 @@ class StepSpec(Struct):
     """What an attempt needs to know of a step; it is sent once with each map."""
 
     __slots__ = (
+        "bare",
         "by_position",
         "differs",
         "cache",
@@ -119,6 +120,8 @@ class StepSpec(Struct):
         self.wiring = wiring
         #: The optional parts of its attempts, None until the first one lists them.
         self.parts: tuple[AttemptPart, ...] | None = None
+        # Whether its attempt is the call of its body and nothing else, None until the first one finds out.
+        self.bare: bool | None = None
         # How long attempts of it take in this process, in seconds, which decides whether what they use is measured.
         self.took = 1.0
         # Renders ``task_run_name``; None if the task has none.

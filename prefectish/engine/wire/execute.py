@@ -17,8 +17,10 @@ from prefectish.engine.jobs.references import Discarded, LeftOnWorker, ResultRef
 from prefectish.engine.process_tree import process_name
 from prefectish.engine.state import Failed, Mapped, Pending, State, Success
 from prefectish.engine.state_column import SUCCEEDED, replaced
+from prefectish.engine.wire.bare_rows import BareRows
 from prefectish.engine.wire.messages import Batch, Call, Gathered, StepResult
 from prefectish.engine.worker import lifetime, running
+from prefectish.engine.worker.attempt import Called
 from prefectish.engine.worker.attempt_context import AttemptContext
 from prefectish.engine.worker.logs.capture import SETTINGS, listen
 from prefectish.engine.worker.recall import may_begin
@@ -223,11 +225,15 @@ def execute_batch(payload: bytes, calls: bytes, *values: StepResult) -> Batch:
             gathered.add(number, ended.get(number))
         return Batch(gathered.packed(process_name()), large)
     end = None if patience is None else perf_counter() + patience
+    bare = None if probe_only else BareRows.of(chain)
     for number, branch in enumerate(branches):
         if (end is not None and perf_counter() > end) or (omitted and number in omitted):
             gathered.add(number, None)
-        else:
-            gathered.add(number, _run_branch(chain, number, branch, values, options, large))
+            continue
+        index, positions, items, given, starts, submission = branch
+        called = None if bare is None or given or starts else bare.call(index, positions, items, submission)
+        if called is None or not gathered.add_called(called, keep):
+            gathered.add(number, _run_branch(chain, number, branch, values, options, large, called or ()))
     return Batch(gathered.packed(process_name()), large)
 
 
@@ -268,8 +274,9 @@ def _run_branch(
     values: Sequence[StepResult],
     options: tuple[int, bool, bool],
     large: dict[tuple[int, int], Any],
+    called: Sequence[Called] = (),
 ) -> list[tuple[int, Record]]:
-    """Run the steps of one branch and return their records."""
+    """Run the steps of one branch and return their records; the bodies of the first may have been called."""
     index, positions, items, given, starts, submission = branch
     keep, verify, probe_only = options
     if values:
@@ -284,7 +291,7 @@ def _run_branch(
         return record
 
     call_options = pack, probe_only, partial(may_begin, chain, index, submission)
-    return run_steps(chain, positions, index, items, dict(given), starts, *call_options)
+    return run_steps(chain, positions, index, items, dict(given), starts, *call_options, called)
 
 
 def take_from_batch(batch: Batch, number: int, position: int) -> StepResult:

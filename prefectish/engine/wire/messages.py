@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pickle
 from array import array
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from prefectish.engine.jobs.bundle import BundleRecords
@@ -17,6 +17,7 @@ from prefectish.engine.jobs.references import LeftOnWorker
 from prefectish.engine.jobs.struct import Struct
 from prefectish.engine.state import State, Success
 from prefectish.engine.state_column import SUCCEEDED
+from prefectish.engine.worker.attempt import Called
 
 #: Size of a record without its result, in bytes, roughly: for the size that is reported to Dask.
 RECORD_BYTES = 200
@@ -149,6 +150,23 @@ class Gathered:
         self.results[position].append(result)
         self.seconds[position].append(seconds)
         self.keys[position].append(key)
+
+    def add_called(self, called: Sequence[Called], keep: int) -> bool:
+        """Add the next branch if its bodies were all called and plainly succeeded; False, with nothing added, if not.
+
+        Parameters
+        ----------
+        keep
+            Largest result, in bytes, that is sent beside others.
+        """
+        if len(called) < len(self.results):
+            return False
+        for one in called:
+            if not one.is_plain or weight(one.outcome.value) > keep:  # type: ignore[union-attr]
+                return False
+        for position, one in enumerate(called):
+            self.add_plain(position, one.outcome.value, one.seconds, None)  # type: ignore[union-attr]
+        return True
 
     def packed(self, worker: str) -> bytes:
         """Return all of it as the content of a :class:`Batch`."""

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from functools import partial
 from time import perf_counter
-from typing import Any
+from typing import Any, NamedTuple
 
 from prefectish.engine import clock as clocks
 from prefectish.engine.capture import Error, Value, capture
@@ -30,6 +30,7 @@ from prefectish.engine.state import (
     Scheduled,
     State,
     Success,
+    plain_success,
 )
 from prefectish.engine.transitions import check, validating
 from prefectish.engine.worker import cost
@@ -50,6 +51,76 @@ PENDING = Pending()
 RUNNING = Running("Starting task run.")
 
 
+class Called(NamedTuple):
+    """A body that was called before anything else of its attempt was done, as nothing had to be.
+
+    Attributes
+    ----------
+    outcome
+        What it returned or raised.
+    seconds
+        Its time.
+    """
+
+    ctx: AttemptContext
+    inputs: dict[str, Any]
+    outcome: Value | Error
+    seconds: float
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether it plainly succeeded, with a result that needs no look."""
+        is_simple = type(self.outcome) is Value and type(self.outcome.value) in SIMPLE
+        return is_simple and self.ctx.lines is None and masking.pattern is None
+
+
+def is_bare(spec: StepSpec, run: Mapping[str, Any]) -> bool:
+    """Whether an attempt that begins now is the call of the body and nothing else, if all goes well."""
+    if spec.bare is None:
+        spec.bare = _is_bare(spec, run)
+    if not spec.bare or masking.pattern is not None or clocks.current is not clocks.MACHINE:
+        return False
+    return surrounding.get() is None and not (spec.took > cost.WORTHWHILE and cost.MEASURES in run)
+
+
+def _is_bare(spec: StepSpec, run: Mapping[str, Any]) -> bool:
+    """Whether nothing is attached to a step: no part, handler, limit, key, tag, or length for others to know."""
+    attached = spec.late or spec.fills or spec.by_position or spec.computes_key or spec.named_by_key or spec.derives
+    if attached or not spec.plain or spec.limit is not None or spec.task.state_handlers or spec.task.tags:
+        return False
+    if "task_loop_count" in run or "task_tags" in run:
+        return False
+    if spec.measure and not (spec.mapped and spec.measure < Measure.ELEMENTS):
+        return False
+    return not parts_of(spec, bool(run.get(CHECK_INPUTS))) and not any(
+        i.key is None or i.flattened for i in spec.inputs
+    )
+
+
+def bare_inputs(spec: StepSpec, upstream: Sequence[State]) -> dict[str, Any] | None:
+    """Return the inputs of a bare step; None if one of them needs a look."""
+    inputs = dict(spec.constants)
+    for i, state in zip(spec.inputs, upstream, strict=True):
+        if type(state) is not Success or type(state._raw_result) not in SIMPLE:
+            return None
+        inputs[i.key] = state._raw_result  # type: ignore[index]
+    return inputs
+
+
+def call_bare(run: Mapping[str, Any], spec: StepSpec, index: int, inputs: dict[str, Any]) -> Called:
+    """Call the body of a bare step."""
+    ctx = AttemptContext(run, spec, index, PENDING)
+    token = bind(ctx)
+    began = perf_counter()
+    try:
+        outcome = capture(spec.task.run, **inputs)
+    finally:
+        seconds = perf_counter() - began
+        unbind(token)
+    spec.took = max(seconds, cost.FADES * spec.took)
+    return Called(ctx, inputs, outcome, seconds)
+
+
 def run_step(
     chain: ChainSpec,
     position: int,
@@ -57,6 +128,7 @@ def run_step(
     upstream: Sequence[State],
     start: State,
     probe_only: bool = False,
+    called: Called | None = None,
 ) -> Record:
     """Run one attempt of a step.
 
@@ -70,30 +142,46 @@ def run_step(
         The state it starts from: Pending, or what a former attempt left (Retrying, Resume, ...).
     probe_only
         Return `start` instead of running the body.
+    called
+        Its body, if that was called already.
     """
     spec = chain.steps[position]
-    ctx = AttemptContext(chain.run, spec, index, start)
+    if called is None and start is PENDING and not probe_only and is_bare(spec, chain.run):
+        inputs = bare_inputs(spec, upstream)
+        called = None if inputs is None else call_bare(chain.run, spec, index, inputs)
+    if called is not None and called.is_plain:
+        return Record(plain_success(called.outcome.value), called.seconds)  # type: ignore[union-attr]
+    return _run_attempt(chain.run, spec, index, upstream, start, probe_only, called)
+
+
+def _run_attempt(
+    run: Mapping[str, Any],
+    spec: StepSpec,
+    index: int,
+    upstream: Sequence[State],
+    start: State,
+    probe_only: bool,
+    called: Called | None,
+) -> Record:
+    """Run one attempt of a step with all that belongs to it."""
+    ctx = AttemptContext(run, spec, index, start) if called is None else called.ctx
     token = bind(ctx)
     clock = clocks.current
-    used = cost.begin() if spec.took > cost.WORTHWHILE and cost.MEASURES in chain.run else None
+    used = cost.begin() if spec.took > cost.WORTHWHILE and cost.MEASURES in run else None
     began = perf_counter() if clock is clocks.MACHINE else clock.begin()
     try:
         if spec.computes_key or spec.named_by_key:
-            bounded(ctx, "the key of its item", _set_keys, spec, ctx, upstream, chain.run)
-        state = _attempt(spec, ctx, upstream, start, probe_only)
+            bounded(ctx, "the key of its item", _set_keys, spec, ctx, upstream, run)
+        if called is None:
+            state = _attempt(spec, ctx, upstream, start, probe_only)
+        else:
+            state = _run_body(spec, ctx, (), called.inputs, RUNNING, called.outcome)
     except AttemptOverran as overran:
         state = overran.state
     finally:
         seconds = perf_counter() - began if clock is clocks.MACHINE else clock.end(began)
         unbind(token)
-    if masking.pattern is not None:
-        state = redacted_state(state)
-    if type(state) is not Success and is_a(state._raw_result, BaseException):
-        state = of_bounded_size(state)
-    if spec.named_by_key and ctx.item_key is not None:
-        state = state.replace(context={**state.context, ITEM_KEY: ctx.item_key})
-    if ctx.name is not None:
-        state = state.replace(context={**state.context, "task_run_name": ctx.name})
+    state = _settled(spec, ctx, state)
     due_in_seconds = width = None
     if spec.measure and (type(state) is Success or state.is_successful()):
         try:
@@ -105,7 +193,21 @@ def run_step(
     lines = None if ctx.lines is None else ctx.lines.all()
     paid = None if used is None or _runs_elsewhere(spec) else cost.spent(used, upstream)
     spec.took = max(seconds, cost.FADES * spec.took)
+    seconds += 0.0 if called is None else called.seconds
     return Record(state, seconds, due_in_seconds, width, None, ctx.key, lines, True, paid)
+
+
+def _settled(spec: StepSpec, ctx: AttemptContext, state: State) -> State:
+    """Return the state of an attempt as it is kept: without secrets, of bounded size, with its key and name."""
+    if masking.pattern is not None:
+        state = redacted_state(state)
+    if type(state) is not Success and is_a(state._raw_result, BaseException):
+        state = of_bounded_size(state)
+    if spec.named_by_key and ctx.item_key is not None:
+        state = state.replace(context={**state.context, ITEM_KEY: ctx.item_key})
+    if ctx.name is not None:
+        state = state.replace(context={**state.context, "task_run_name": ctx.name})
+    return state
 
 
 def _runs_elsewhere(spec: StepSpec) -> bool:
@@ -188,9 +290,16 @@ def _found(spec: StepSpec, parts: Parts, ctx: AttemptContext, start: State, inpu
     return None
 
 
-def _run_body(spec: StepSpec, ctx: AttemptContext, parts: Parts, inputs: dict[str, Any], state: State) -> State:
-    """Run the body, and return the state after it: final, or that of a retry."""
-    state, aborted = _call_until_done(spec, ctx, parts, inputs, state)
+def _run_body(
+    spec: StepSpec,
+    ctx: AttemptContext,
+    parts: Parts,
+    inputs: dict[str, Any],
+    state: State,
+    first: Value | Error | None = None,
+) -> State:
+    """Run the body, and return the state after it: final, or that of a retry. `first` is what its first call gave."""
+    state, aborted = _call_until_done(spec, ctx, parts, inputs, state, first)
     if aborted or type(state) is Success:
         return state
     if state.is_failed() and not (ctx.allowance is not None and ctx.allowance.spent):
@@ -232,14 +341,20 @@ def _crash_progress(ctx: AttemptContext) -> dict[str, Any]:
 
 
 def _call_until_done(
-    spec: StepSpec, ctx: AttemptContext, parts: Parts, inputs: dict[str, Any], state: State
+    spec: StepSpec,
+    ctx: AttemptContext,
+    parts: Parts,
+    inputs: dict[str, Any],
+    state: State,
+    first: Value | Error | None,
 ) -> tuple[State, bool]:
     """Call the body until it stops raising LOOP; return the state after its handlers, and whether one aborted."""
     while True:
         if parts or spec.by_position:
             outcome = _call_body(spec, ctx, parts, inputs)
         else:  # what call_body does, without a jump: most bodies are called here
-            outcome = capture(spec.task.run, **inputs)
+            outcome = capture(spec.task.run, **inputs) if first is None else first
+            first = None
             if type(outcome) is Error or issubclass(type(outcome.value), UNFINISHED):
                 outcome = finished(outcome, spec.task.run)
         if type(outcome) is Error:

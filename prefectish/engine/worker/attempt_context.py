@@ -50,32 +50,31 @@ class AttemptContext(Mapping[str, Any]):
         The time that the body may still take; None without a limit.
     """
 
-    __slots__ = (
-        "allowance", "answers", "before", "due", "hook_seconds", "index", "inputs", "is_timed", "item_key", "key",
-        "lines", "loop_count", "loop_result", "miss", "name", "resume", "run", "run_count", "spec", "start",
-    )  # fmt: skip
+    # What most attempts never set has its value from the class, and takes no time when they are made.
+    __slots__ = ("__dict__", "index", "run", "spec", "start")
+
+    inputs: Any = None
+    allowance: Allowance | None = None
+    is_timed = False  # a time limit around it may interrupt this thread at any moment
+    key: str | None = None
+    item_key: str | None = None
+    lines: LogLines | None = None
+    miss: Any = None
+    due: tuple[datetime, float] | None = None
+    name: str | None = None
+    answers: Any = None
+    run_count = 1
+    hook_seconds = 0.0
+    before = 0
+    resume = False
+    loop_count = 0
+    loop_result: Any = None
 
     def __init__(self, run: Mapping[str, Any], spec: StepSpec, index: int, start: State) -> None:
         self.run = run
         self.spec = spec
         self.index = index
         self.start = start
-        self.inputs: Any = None
-        self.hook_seconds: float
-        self.allowance: Allowance | None = None
-        self.is_timed = False  # a time limit around it may interrupt this thread at any moment
-        self.key: str | None = None
-        self.item_key: str | None = None
-        self.lines: LogLines | None = None
-        self.miss: Any = None
-        self.due: tuple[datetime, float] | None = None
-        self.name: str | None = None
-        self.run_count = 1
-        self.hook_seconds = 0.0
-        self.before = 0
-        self.resume = False
-        self.loop_count = 0
-        self.loop_result: Any = None
         if start._context is not None:
             self.miss = start._context.get(MISS)
         if type(start) is not Pending:

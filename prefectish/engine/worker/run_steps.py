@@ -13,7 +13,7 @@ from prefectish.engine.capture import Error, capture
 from prefectish.engine.context import bind, unbind
 from prefectish.engine.jobs.job import ITEM, STEP, ChainSpec, Job, Pick, Record
 from prefectish.engine.state import State, Success
-from prefectish.engine.worker.attempt import PENDING, run_step
+from prefectish.engine.worker.attempt import PENDING, Called, run_step
 from prefectish.engine.worker.decide import unread_item
 
 
@@ -27,6 +27,7 @@ def run_steps(
     on_record: Callable[[int, Record], Record] | None = None,
     probe_only: bool = False,
     may_begin: Callable[[int], bool] | None = None,
+    called: Sequence[Called] = (),
 ) -> list[tuple[int, Record]]:
     """Run steps of one row of a chain, one after another, and return their records by position.
 
@@ -47,11 +48,16 @@ def run_steps(
         Do not run bodies: see :class:`~prefectish.engine.jobs.job.Job`.
     may_begin
         Called with a position before its attempt: False if the job was recalled. None where nothing can recall it.
+    called
+        The bodies of the first steps, as far as they were called already.
     """
     records: list[tuple[int, Record]] = []
     for position in positions:
         start = starts.get(position, PENDING) if starts else PENDING
-        if may_begin is None or may_begin(position):
+        if len(records) < len(called):
+            upstream = gather(chain, position, items, states)
+            record = run_step(chain, position, index, upstream, start, called=called[len(records)])
+        elif may_begin is None or may_begin(position):
             upstream = gather(chain, position, items, states)
             record = run_step(chain, position, index, upstream, start, probe_only)
         else:
