@@ -11,7 +11,7 @@ import pytest
 
 from prefectish import Flow, history, task
 from prefectish.errors import HistoryCorrupt, HistoryWriteError, PrefectishError
-from prefectish.history import schema
+from prefectish.history import holders, schema
 from prefectish.history.cells import BadCell, Cell, json_of
 from prefectish.history.rows import MAX_OPEN, ranges, rows_of
 from prefectish.history.store import _stores, open_store
@@ -107,7 +107,9 @@ def test_x18_bad_run_hides_no_other(altered, recorded):
         history.run(bad.id, store=path)
 
 
-def test_x18_rows_that_ran_are_bounded(altered, recorded, tmp_path):
+def test_x18_rows_that_ran_are_bounded(altered, recorded, tmp_path, monkeypatch):
+    monkeypatch.setattr(holders, "STANDSTILL", 0.2)  # its client was on a machine that cannot be asked
+    monkeypatch.setattr(holders, "LOOK_INTERVAL", 0.1)
     path = altered("update steps set open = '0-1000000'")
     with sqlite3.connect(path) as connection:
         connection.execute("update runs set holder = 'gone:1', heartbeat = 1, state = 7")

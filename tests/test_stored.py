@@ -16,6 +16,7 @@ from prefectish.engine.state import Cached, Failed, Paused, Retrying, State, Suc
 from prefectish.engine.worker.cache import CACHES
 from prefectish.errors import ResumeMismatch
 from prefectish.executors import LocalDaskExecutor, LocalExecutor
+from prefectish.history import holders
 from prefectish.results import LocalResult
 
 VERSION = "f68b8d4"
@@ -34,6 +35,8 @@ def here(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setitem(stored_flows.settings, "broken", False)
     monkeypatch.setattr(CACHES, "_shelves", {})  # what other tests of this process have cached
+    monkeypatch.setattr(holders, "STANDSTILL", 0.2)  # the clients were on a machine that cannot be asked any more
+    monkeypatch.setattr(holders, "LOOK_INTERVAL", 0.1)
     stored_flows.ran.clear()
     return tmp_path
 
