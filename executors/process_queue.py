@@ -2,7 +2,8 @@
 
 A ``ProcessPoolExecutor`` runs calls in the order in which it was given them. So of calls that take long it is given no
 more than keep its processes busy, and the next one as one of these ends. Calls that take no time are handed over many
-at once: each hand-over wakes the thread that serves the processes.
+at once: each hand-over wakes the thread that serves the processes. The next ones may take longer: they are taken back
+when a call comes that goes first, unless they have gone to a process.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ class QueuedCall:
         self.fn = fn
         self.args = args
         self.done: Callable[[QueuedCall], None]
-        self.given: Future[Any] | None = None  # of the pool
+        self.given: Future[Any] | None = None  # of the pool, which has the call or has made it
         self.error: BaseException | None = None  # of handing it over
 
     def add_done_callback(self, done: Callable[[QueuedCall], None]) -> None:
@@ -52,9 +53,19 @@ class QueuedCall:
 
     def ended(self, given: Future[Any]) -> None:
         """Note that the pool has made the call; in the thread that serves the processes."""
-        self.given, self.args = given, ()
+        if (calls := self._queue.ended(self, given)) is None:
+            return
+        self.args = ()
         self.done(self)
-        self._queue.call_ended()
+        self._queue.hand(calls)
+
+    def take_back(self) -> bool:
+        """Take the call back from the pool, unless it has gone to a process."""
+        given, self.given = self.given, None  # `ended` is called meanwhile
+        if given is None or given.cancel():
+            return given is not None
+        self.given = given
+        return False
 
     def refused(self, error: BaseException) -> None:
         """Note that the pool broke, or is closed."""
@@ -88,7 +99,8 @@ class ProcessQueue:
         self._filled = 0.0  # when it was last given some
         self._first: deque[QueuedCall] = deque()
         self._rest: deque[QueuedCall] = deque()
-        self._lock = threading.Lock()
+        self._rest_given: dict[QueuedCall, None] = {}  # those of them that the pool has, in their order
+        self._lock = threading.RLock()
 
     def submit(self, first: CallsAhead | None, fn: Callable[..., Any], *args: Any) -> QueuedCall:
         """Return the future of a call; those that go `first` overtake the others that wait here."""
@@ -98,21 +110,36 @@ class ProcessQueue:
         """Put a call into its line, and hand over what the pool has room for."""
         with self._lock:
             (self._rest if call.first is None else self._first).append(call)
+            if call.first is not None and self._given > self._fewest:
+                self._take_back()
             calls = self._next_calls() if self._given < self._fewest else []
-        self._hand(calls)
+        self.hand(calls)
         if call.first is not None:
             call.first.submitted()
 
-    def call_ended(self) -> None:
-        """Hand over the next calls, in the place of those that have ended."""
+    def ended(self, call: QueuedCall, given: Future[Any]) -> list[QueuedCall] | None:
+        """Return the calls that take the place of one that has ended; None if it was taken back."""
         with self._lock:
+            if call.given is not given:
+                return None
             self._given -= 1
+            self._rest_given.pop(call, None)
             if self._given > self._room // 2 and self._room > self._fewest:
-                return
+                return []
             if self._first or self._rest:
                 self._adapt()
-            calls = self._next_calls()
-        self._hand(calls)
+            elif not self._given:
+                self._room = self._fewest  # nobody knows how long the next ones take
+            return self._next_calls()
+
+    def _take_back(self) -> None:
+        """Put those that do not go first back into their line, as far as no process has them."""
+        for call in reversed([*self._rest_given]):
+            if call.take_back():
+                del self._rest_given[call]
+                self._rest.appendleft(call)
+                self._given -= 1
+        self._room = self._fewest
 
     def _adapt(self) -> None:
         """Choose how many calls the pool has, by the time that the last ones took."""
@@ -127,16 +154,21 @@ class ProcessQueue:
         """Take as many calls out of the lines as the pool has room for."""
         calls: list[QueuedCall] = []
         while self._given < self._room and (line := self._first or self._rest):
-            calls.append(line.popleft())
+            calls.append(call := line.popleft())
             self._given += 1
+            if line is self._rest:
+                self._rest_given[call] = None
         return calls
 
-    def _hand(self, calls: list[QueuedCall]) -> None:
+    def hand(self, calls: list[QueuedCall]) -> None:
+        """Give calls to the pool."""
         for call in calls:
             given = capture(self._hand_over, call.fn, *call.args)
             if isinstance(given, Error):
                 with self._lock:
                     self._given -= 1
+                    self._rest_given.pop(call, None)
                 call.refused(given.exception)
             else:
+                call.given = given.value
                 given.value.add_done_callback(call.ended)

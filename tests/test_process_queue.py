@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from concurrent.futures import Future
+from concurrent.futures import CancelledError, Future
 from concurrent.futures.process import BrokenProcessPool
 
 import pytest
@@ -27,7 +27,10 @@ class Pool:
 
     def end(self):
         name, future = self.open.pop(0)
+        if future.cancelled():
+            return self.end()
         future.set_result(name)
+        return name
 
 
 @pytest.fixture
@@ -94,6 +97,67 @@ def test_calls_that_go_first_overtake_those_that_wait(clock):
         names.append(pool.open[0][0])
         pool.end()
     assert names == [0, 1, "first", "second", 2, 3, 4]
+
+
+def grown(pool, size=2):
+    """Return a queue that has given the pool as many calls as it gives at most, 16 for two processes."""
+    queue = queue_of(pool, size)
+    ended = queued(queue, range(100))
+    while len(pool.open) < 8 * size:
+        pool.end()
+    return queue, ended
+
+
+def test_calls_that_go_first_overtake_those_that_no_process_has(clock):
+    pool = Pool()
+    queue, ended = grown(pool)
+    for _, future in pool.open[:5]:  # two run, and a pool has one more ready than it has processes
+        future.set_running_or_notify_cancel()
+    begun = [name for name, _ in pool.open[:5]]
+    queued(queue, ["first", "second"], CallsAhead(2))
+    order = []
+    while pool.open:
+        clock[0] += 1.0
+        order.append(pool.end())
+    assert order == [*begun, "first", "second", *range(begun[-1] + 1, 100)]
+    assert ended == list(range(100))
+
+
+def test_calls_that_are_taken_back_again_and_again_end_once(clock):
+    pool = Pool()
+    queue, ended = grown(pool)
+    firsts = []
+    for number in range(100, 120):
+        firsts += [queued(queue, [number], CallsAhead(1))]
+        pool.end()
+    while pool.open:
+        pool.end()
+    assert sorted(ended) == list(range(100))
+    assert firsts == [[number] for number in range(100, 120)]
+
+
+def test_pool_that_was_idle_has_few_calls_again(clock):
+    pool = Pool()
+    queue, _ = grown(pool)
+    while pool.open:
+        pool.end()
+    queued(queue, range(20))
+    for _ in range(10):
+        assert len(pool.open) == 4
+        clock[0] += 1.0
+        pool.end()
+
+
+def test_call_that_the_pool_itself_cancels_has_ended(clock):
+    pool = Pool()
+    queue = queue_of(pool)
+    ended = []
+    call = queue.submit(None, 1)
+    call.add_done_callback(ended.append)
+    pool.open[0][1].cancel()
+    assert ended == [call]
+    with pytest.raises(CancelledError):
+        call.result()
 
 
 def test_call_that_pool_refuses_raises_and_holds_no_place(clock):
