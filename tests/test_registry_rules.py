@@ -19,7 +19,7 @@ from sqlalchemy import insert, select, update
 import prefectish
 from prefectish import DateTimeParameter, Flow, Parameter, flow, history, task
 from prefectish.cli.deploying import app
-from prefectish.engine.state import Cancelled, Failed, Running
+from prefectish.engine.state import Cancelled, Failed, Running, Success
 from prefectish.environments import LocalEnvironment
 from prefectish.environments.as_json import to_json
 from prefectish.errors import HistoryWriteError, ParameterError
@@ -28,7 +28,7 @@ from prefectish.history.asks import asks_of, last_asked, post
 from prefectish.history.registry_tables import ENDED, WAITING, deployments, leases, requested
 from prefectish.history.signing import Signer
 from prefectish.history.store import HistoryStore, open_store
-from prefectish.registry import deploying, driver, queue
+from prefectish.registry import attached, deploying, drive, driver, queue
 from prefectish.registry.agent import Agent
 from prefectish.registry.deployment import Content, Deployment, register
 from prefectish.registry.options import DeploymentOptions
@@ -493,3 +493,31 @@ def test_client_of_this_process_is_not_sent_away(front: str, store: HistoryStore
 
     with pytest.raises(TypeError, match="without client="):
         made.start(detach=True, day="2026-05-01")
+
+
+# -- waiting for a run ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("before", range(8))
+def test_whoever_waits_for_a_run_gets_its_last_state_at_whichever_moment_it_ends(
+    store: HistoryStore, monkeypatch: pytest.MonkeyPatch, before: int
+) -> None:
+    """It ends before one of the reads of its record, or of its request."""
+    run = asked(deployed(store))
+    claim = begin(store).claim
+    reads = iter(range(99))
+
+    def ends_before(read: Any) -> Any:
+        def reading(*args: Any) -> Any:
+            if next(reads) == before:
+                drive.record_end(store, run, "daily", Success("All went well."), None)
+                queue.end(store, run, claim, "Success: All went well.", 0)
+            return read(*args)
+
+        return reading
+
+    monkeypatch.setattr(attached, "POLL_INTERVAL", 0.0)
+    monkeypatch.setattr(attached, "recorded_row", ends_before(attached.recorded_row))
+    monkeypatch.setattr(queue, "row_of", ends_before(queue.row_of))
+    state = attached.AttachedRun(store, run).wait(60)
+    assert (type(state), state.message) == (Success, "All went well.")

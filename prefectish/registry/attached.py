@@ -52,7 +52,10 @@ class AttachedRun:
         The result of one that has ended are the states of its tasks, by name; of a flow function what it returned, if
         the flow has a result store.
         """
-        row, asked = self._row(), queue.row_of(self._store, self.id)
+        asked, row = (
+            queue.row_of(self._store, self.id),
+            self._row(),
+        )  # in this order: the record ends before the request
         if row is not None and row.ended is not None and (asked is None or asked.state == ENDED):
             return flow_state(row)
         if asked is not None and asked.state == ENDED and (row is None or row.ended is None):
@@ -232,8 +235,8 @@ class AttachedRun:
 
     def _looked_at(self) -> tuple[State, bool, bool]:
         """Return the state of the run, whether it is over, and whether nobody drives it."""
-        state = self.state
-        is_over = state.is_finished() or self.has_ended()
+        is_over, state = self.has_ended(), self.state  # in this order: the state is the last one
+        is_over = is_over or state.is_finished()
         return state, is_over, not is_over and self._is_lost()
 
     def _is_lost(self) -> bool:
