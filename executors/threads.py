@@ -1,7 +1,8 @@
 """Threads for ``dask.threaded.get``: live objects, nothing is copied.
 
 A graph of many jobs, which take no time, would cost more than they do. So its tasks are as many as there are threads,
-and each runs one job after another from one line: none waits behind another that takes long.
+and each runs one job after another from one line: none waits behind another that takes long. Calls that go first are
+made by these tasks, too, between two jobs.
 
 Dask uses any pool that has ``submit`` and ``_max_workers``. This one is for bodies that take microseconds: its futures
 need no lock, because Dask adds its callback to a future right after ``submit``, and the work starts only then.
@@ -9,6 +10,7 @@ need no lock, because Dask adds its callback to a future right after ``submit``,
 
 from __future__ import annotations
 
+import contextlib
 import contextvars
 import threading
 from collections import deque
@@ -76,7 +78,7 @@ class ThreadPool:
         self.size = size
         self.threads: list[threading.Thread] = []
         self._lock = threading.Lock()
-        self._due: SimpleQueue[bool] = SimpleQueue()  # True for each call, False for each thread that is to end
+        self._due: SimpleQueue[bool] = SimpleQueue()  # True when a call comes, False for each thread that is to end
         self._first: deque[_Future] = deque()  # calls that go before the others
         self._rest: deque[_Future] = deque()
         self.scope = contextvars.copy_context()
@@ -104,6 +106,11 @@ class ThreadPool:
         """Whether a call waits that goes before the others."""
         return bool(self._first)
 
+    def make_first(self) -> None:
+        """Make a call that goes before the others, if one still waits, in this thread of the pool."""
+        with contextlib.suppress(IndexError):
+            self.scope.copy().run(self._first.popleft().call)
+
     def _put(self, future: _Future) -> None:
         self._rest.append(future)
         self._due.put(True)
@@ -118,14 +125,19 @@ class ThreadPool:
             thread.start()
 
     def _work(self) -> None:
-        take, scope, first, rest = self._due.get, self.scope, self._first, self._rest
+        take, scope = self._due.get, self.scope
         while take():
-            try:
-                future = first.popleft() if first else rest.popleft()
-            except IndexError:  # another thread took the last of the first ones meanwhile
-                future = rest.popleft()
-            scope.copy().run(future.call)
+            if (future := self._next()) is not None:
+                scope.copy().run(future.call)
             del future  # or its result would stay here until the next call
+
+    def _next(self) -> _Future | None:
+        """Return the call that is due; None if other threads took the last one meanwhile."""
+        for waiting in (self._first, self._rest):
+            if waiting:
+                with contextlib.suppress(IndexError):
+                    return waiting.popleft()
+        return None
 
     def shutdown(self) -> None:
         """End the threads; no call may come after this."""
@@ -184,10 +196,9 @@ class Threads:
         view = _View(pool, max(ahead, pool.size), first)
         if first is None and len(pool_jobs) > _FEW * pool.size:
             line = deque(pool_jobs)
-            while line:  # again, if calls went before what was left of it
-                graph = {key_of(b.job, b.job.positions[0], self.run_id): (_run_line, line, report, pool)
-                         for b in list(line)[: pool.size]}  # fmt: skip
-                dask.threaded.get(graph, list(graph), pool=view)
+            graph = {key_of(b.job, b.job.positions[0], self.run_id): (_run_line, line, report, pool)
+                     for b in pool_jobs[: pool.size]}  # fmt: skip
+            dask.threaded.get(graph, list(graph), pool=view)
             return
         graph = live_graph(pool_jobs, self.run_id)
         dask.threaded.get(graph, list(graph), pool=view, callbacks=[posttask(graph, report)])
@@ -241,8 +252,10 @@ def _run_live(pool_job: PoolJob, position: int, *before: Any) -> list[Arrival]:
 
 
 def _run_line(line: deque[PoolJob], report: Report, pool: ThreadPool) -> None:
-    """Run one job of a line after another, until there are none, or calls wait that go first."""
-    while line and not pool.has_first:
+    """Run one job of a line after another, until there are none; calls that go first come between them."""
+    while line:
+        while pool.has_first:
+            pool.make_first()
         try:
             pool_job = line.popleft()
         except IndexError:  # another thread took the last one meanwhile

@@ -7,6 +7,7 @@ import threading
 
 import pytest
 from jobs import jobs_of
+from real import until
 
 from prefectish import Flow, task
 from prefectish.executors import LocalDaskExecutor
@@ -119,6 +120,30 @@ def test_calls_go_before_what_is_left_of_a_line(threads):
     threads.run(pool_jobs_of(note), reported.append, 4, None)
     assert len(reported) == MANY
     assert order.index("call") <= 23
+
+
+def test_threads_that_a_call_came_to_go_on_with_the_line_while_another_job_takes_long(threads):
+    """The long one ends when all others have: if a thread waited for it, they would never."""
+    ended, first_ran, both = [], threading.Event(), threading.Barrier(2)
+
+    class Call:
+        def submitted(self):
+            pass
+
+    @task
+    def work(x):
+        if x < 2:
+            both.wait(LONG)
+        if x == 20:
+            threads.pool.submit_first(Call(), first_ran.set).add_done_callback(lambda ended: None)
+            assert first_ran.wait(LONG)
+            until(lambda: len(ended) == MANY - 1, LONG)
+        ended.append(x)
+
+    reported = []
+    threads.run(pool_jobs_of(work), reported.append, 4, None)
+    assert len(reported) == MANY
+    assert {record.state.message for _, _, record in reported} == {"Task run succeeded."}
 
 
 def test_map_of_many_quick_children_has_all_results():
