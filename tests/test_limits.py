@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 import pytest
-from real import kinds, most_at_once, note, notes, spend, wait_for_file
+from real import kinds, most_at_once, note, notes, spend, until, wait_for_file
 
 from prefectish import Flow, context, task
 from prefectish.executors import DaskExecutor
@@ -13,21 +13,30 @@ from prefectish.executors import DaskExecutor
 pytestmark = pytest.mark.time_limit(60)
 
 
-def timed(path, seconds=0.02):
+def timed(path, seconds=0.02, together=1):
+    """Return a body that notes its beginning and end; so many of them wait for each other at first."""
+
     def body(x):
         note(path, "+")
         spend(seconds)
+        until(lambda: notes(path).count("+") >= together)
         note(path, "-")
         return x
 
     return body
 
 
+def assert_spaced(moments, began, rate):
+    """See that none of the starts came before its time; later than that they come on a busy machine."""
+    early = [n for n, moment in enumerate(sorted(moments)) if moment < began + n / rate - 0.02]
+    assert not early, "clocks differ by less than 20 ms"
+
+
 def test_without_a_limit_all_threads_are_used(dask, tmp_path):
     """The yardstick of the tests below: what they allow is less than what would be."""
     path = tmp_path / "notes"
     with Flow("free") as flow:
-        task(timed(path, 0.1)).map(range(16))
+        task(timed(path, together=4)).map(range(16))
     flow.run(executor=dask)
     assert most_at_once(path) == 4
 
@@ -36,7 +45,7 @@ def test_without_a_limit_all_threads_are_used(dask, tmp_path):
 def test_max_concurrency_bounds_the_children_that_run(dask, tmp_path, most):
     path, free = tmp_path / "notes", tmp_path / "free"
     with Flow("limited") as flow:
-        children = task(timed(path), max_concurrency=most, name="limited").map(range(20))
+        children = task(timed(path, together=most), max_concurrency=most, name="limited").map(range(20))
         task(timed(free), name="free").map(range(20))
     state = flow.run(executor=dask)
     assert kinds(state.result[children]) == {"Success": 20}
@@ -76,7 +85,7 @@ def test_max_concurrency_bounds_the_bodies_of_batches(dask, tmp_path, size):
 
 def test_tag_limit_is_shared_by_all_tasks_with_the_tag(dask_client, tmp_path):
     path = tmp_path / "notes"
-    body = timed(path)
+    body = timed(path, together=2)
     with Flow("tags") as flow:
         first = task(body, name="first", tags=["db"]).map(range(12))
         second = task(body, name="second", tags=["db", "other"]).map(range(12))
@@ -107,14 +116,10 @@ def test_rate_spaces_the_starts(dask, tmp_path):
 
     with Flow("rate") as flow:
         children = work.map(range(21))
-    began = time.monotonic()
+    began = time.time()
     state = flow.run(executor=dask)
-    took = time.monotonic() - began
     assert kinds(state.result[children]) == {"Success": 21}
-    assert took >= 20 / 20
-    starts = sorted(float(line) for line in notes(path))
-    # What a second allows, and what was on its way when it began.
-    assert max(sum(t <= s < t + 0.5 for s in starts) for t in starts) <= 10 + 4
+    assert_spaced(map(float, notes(path)), began, 20)
 
 
 def test_rate_bounds_retries_too(dask, tmp_path):
