@@ -215,7 +215,8 @@ GONE: tuple[Gone, ...] = (
          "write Schedule([RRuleClock(rule)]) of prefectish.schedules"),
     Gone("prefect.utilities.collections prefect.utilities.graphql prefect.utilities.importtools "
          "prefect.utilities.executors prefect.utilities.filesystems prefect.tasks.files.Copy prefect.tasks.files.Glob "
-         "prefect.tasks.files.Move prefect.tasks.files.Remove prefect.tasks.files.operations prefect.tasks.templates "
+         "prefect.tasks.files.Move prefect.tasks.files.Remove prefect.tasks.files.Unzip prefect.tasks.files.Zip "
+         "prefect.tasks.files.compression prefect.tasks.files.operations prefect.tasks.templates "
          "prefect.utilities.debug.is_serializable", "write it with the standard library"),
     Gone("prefect.tasks.database", "write SQLTask of prefectish.tasks.sql"),
     Gone("prefect.utilities.logging", "write prefectish.get_logger(), and the settings of the module logging"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 from prefectish.compat.deployed import FlowRunView, register, rename
 from prefectish.compat.exceptions import ClientError
@@ -86,3 +86,9 @@ class Client:
         )
 
     post = get = graphql
+
+    def __getattr__(self, name: str) -> NoReturn:
+        raise AttributeError(
+            f"Client has no {name!r} here, as there is no server; prefectish.deployments(), prefectish.history.runs() "
+            "and prefectish.attach(run_id) have what there is of flows and runs"
+        )

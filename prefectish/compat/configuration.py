@@ -23,6 +23,8 @@ from prefectish.compat.collections import (
     merge_dicts,
 )
 
+#: The release whose public names these are.
+__version__ = "1.4.1"
 #: Defaults of the settings, as in Prefect 1.
 DEFAULTS: Mapping[str, Any] = {
     "debug": False,

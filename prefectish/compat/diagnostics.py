@@ -8,8 +8,7 @@ import platform
 from collections.abc import Mapping
 from typing import Any
 
-from prefectish.compat.configuration import DEFAULTS, ENV_VAR_PREFIX, config
-from prefectish.compat.task_helpers import __version__
+from prefectish.compat.configuration import DEFAULTS, ENV_VAR_PREFIX, __version__, config
 
 
 def system_information() -> dict[str, Any]:

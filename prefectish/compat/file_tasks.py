@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -120,3 +121,114 @@ class Glob(Task):
         if not pattern:
             raise ValueError("No `pattern` provided.")
         return list(Path(path).glob(pattern))
+
+
+class Zip(Task):
+    """Puts files and folders into an archive.
+
+    Parameters
+    ----------
+    source_path
+        The path of a file or a folder, or a list of paths.
+    zip_path
+        The archive.
+    compression_method
+        "deflate", "store", "bzip2" or "lzma".
+    compression_level
+        As for :class:`zipfile.ZipFile`.
+    **kwargs
+        As for a task.
+    """
+
+    def __init__(
+        self,
+        source_path: Any = "",
+        zip_path: Any = "",
+        compression_method: str = "deflate",
+        compression_level: int | None = None,
+        **kwargs: Any,
+    ) -> None:
+        self.source_path = source_path
+        self.zip_path = zip_path
+        self.compression_method = compression_method
+        self.compression_level = compression_level
+        super().__init__(**kwargs)
+
+    @defaults_from_attrs("source_path", "zip_path", "compression_method", "compression_level")
+    def run(
+        self,
+        source_path: Any = None,
+        zip_path: Any = None,
+        compression_method: str | None = None,
+        compression_level: int | None = None,
+    ) -> Path:
+        """Make the archive, and return its path."""
+        for name, path in (("source_path", source_path), ("zip_path", zip_path)):
+            if not path:
+                raise ValueError(f"No `{name}` provided.")
+        if compression_method not in _METHODS:
+            raise ValueError(f"compression_method must be one of {', '.join(_METHODS)}, got {compression_method!r}")
+        sources = source_path if isinstance(source_path, list | tuple) else [source_path]
+        method = _METHODS[compression_method]
+        with zipfile.ZipFile(zip_path, "w", compression=method, compresslevel=compression_level) as archive:
+            for source in map(Path, sources):
+                for path in sorted(source.rglob("*")) if source.is_dir() else [source]:
+                    archive.write(path, path.relative_to(source.parent))
+        return Path(zip_path)
+
+
+_METHODS = {
+    "deflate": zipfile.ZIP_DEFLATED, "store": zipfile.ZIP_STORED, "bzip2": zipfile.ZIP_BZIP2,
+    "lzma": zipfile.ZIP_LZMA,
+}  # fmt: skip
+
+
+class Unzip(Task):
+    """Takes files out of an archive.
+
+    Parameters
+    ----------
+    zip_path
+        The archive.
+    extract_path
+        The folder; default: the one in which the process is.
+    zip_password
+        The password of the archive.
+    remove_after_unzip
+        Whether the archive is removed then.
+    **kwargs
+        As for a task.
+    """
+
+    def __init__(
+        self,
+        zip_path: Any = "",
+        extract_path: Any = "",
+        zip_password: str | bytes | None = None,
+        remove_after_unzip: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        self.zip_path = zip_path
+        self.extract_path = extract_path
+        self.zip_password = zip_password
+        self.remove_after_unzip = remove_after_unzip
+        super().__init__(**kwargs)
+
+    @defaults_from_attrs("zip_path", "extract_path", "zip_password", "remove_after_unzip")
+    def run(
+        self,
+        zip_path: Any = None,
+        extract_path: Any = None,
+        zip_password: str | bytes | None = None,
+        remove_after_unzip: bool | None = None,
+    ) -> Path:
+        """Take the files out, and return the path of the folder."""
+        if not zip_path:
+            raise ValueError("No `zip_path` provided.")
+        folder = Path(extract_path or ".")
+        password = zip_password.encode() if isinstance(zip_password, str) else zip_password
+        with zipfile.ZipFile(zip_path) as archive:
+            archive.extractall(folder, pwd=password)
+        if remove_after_unzip:
+            Path(zip_path).unlink()
+        return folder

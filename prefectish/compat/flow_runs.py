@@ -121,12 +121,12 @@ class StartFlowRun(Task):
         flow_name: str | None = None,
         project_name: str | None = None,
         parameters: dict[str, Any] | None = None,
+        run_config: Any = None,
         wait: bool = False,
         new_flow_context: dict[str, Any] | None = None,
         run_name: str | None = None,
-        run_config: Any = None,
         scheduled_start_time: datetime | None = None,
-        poll_interval: timedelta | None = None,
+        poll_interval: timedelta = timedelta(seconds=10),
         create_link_artifact: bool = True,
         **kwargs: Any,
     ) -> None:
@@ -138,6 +138,12 @@ class StartFlowRun(Task):
         self.run_name = run_name
         self.run_config = run_config
         self.scheduled_start_time = scheduled_start_time
+        if poll_interval.total_seconds() < 3:
+            raise ValueError(f"`poll_interval` needs to be at least 3 seconds, got {poll_interval}")
+        self.poll_interval = poll_interval
+        self.create_link_artifact = create_link_artifact
+        self.begins_runs = wait  # which are cancelled with it
+        self.store = None
         kwargs.setdefault("name", f"Flow {flow_name}" if flow_name else type(self).__name__)
         super().__init__(**kwargs)
 
@@ -157,6 +163,8 @@ class StartFlowRun(Task):
         **_: Any,
     ) -> str:
         """Ask for the run, and with `wait` wait for its end."""
+        if flow_name is None:
+            raise ValueError("Must provide a flow name.")
         run_id = ask_for_run(
             None, flow_name, project_name or "", parameters, scheduled_start_time, idempotency_key,
             context=new_flow_context, run_name=run_name, run_config=run_config,
@@ -172,17 +180,17 @@ class CancelFlowRun(Task):
     Parameters
     ----------
     flow_run_id
-        Its identifier.
+        Its identifier; default: that of the run in which the task runs.
     """
 
-    def __init__(self, flow_run_id: str = "", **kwargs: Any) -> None:
+    def __init__(self, flow_run_id: str | None = None, **kwargs: Any) -> None:
         self.flow_run_id = flow_run_id
         super().__init__(**kwargs)
 
     @defaults_from_attrs("flow_run_id")
     def run(self, flow_run_id: str | None = None) -> bool:
         """Cancel the run."""
-        attach(str(flow_run_id)).cancel()
+        attach(_run_id(flow_run_id)).cancel()
         return True
 
 
@@ -205,7 +213,17 @@ class RenameFlowRun(Task):
     @defaults_from_attrs("flow_run_id", "flow_run_name")
     def run(self, flow_run_id: str | None = None, flow_run_name: str | None = None) -> bool:
         """Rename the run, and return whether it has begun."""
-        return rename(flow_run_id or current()["flow_run_id"], str(flow_run_name))
+        if not flow_run_name:
+            raise ValueError("Must provide a flow run name: `flow_run_name`.")
+        return rename(_run_id(flow_run_id), flow_run_name)
+
+
+def _run_id(given: str | None) -> str:
+    """Return an identifier that is given, or that of the run in which this is called."""
+    found = given or current().get("flow_run_id")
+    if not found:
+        raise ValueError("`flow_run_id` must be explicitly provided or available in the context")
+    return str(found)
 
 
 def _raise(state: State, run_id: str, result: Any) -> None:

@@ -12,7 +12,8 @@ from typing import Any
 import cloudpickle
 
 from prefectish import flows
-from prefectish.compat.configuration import config
+from prefectish.compat.configuration import __version__, config
+from prefectish.compat.parameters import plain_default
 from prefectish.compat.registering import Registered
 from prefectish.compat.task_changes import more_handlers, task_contexts_in
 from prefectish.compat.tasks import described
@@ -170,8 +171,9 @@ class Flow(Registered):
             "name": self.name,
             "type": f"{type(self).__module__}.{type(self).__name__}",
             "schedule": None if self.schedule is None else repr(self.schedule),
+            **{name: _serialized(getattr(self, name)) for name in ("environment", "run_config", "storage")},
             "parameters": [
-                {**described(p), "required": p.required, "default": p.default or None}
+                {**described(p), "required": p.required, "default": plain_default(p)}
                 for p in self.parameters()
                 if isinstance(p, Parameter)
             ],
@@ -187,6 +189,7 @@ class Flow(Registered):
                 for e in self.edges
             ],
             "reference_tasks": [{"slug": slugs[task]} for task in self.reference_tasks()],
+            "__version__": __version__,
         }
 
     def serialized_hash(self, build: bool = False) -> str:
@@ -313,6 +316,14 @@ class Flow(Registered):
 def _eager(validate: bool | None) -> bool:
     """Return whether edges are checked as they come: as said, else by the settings."""
     return bool(config.flows.eager_edge_validation) if validate is None else validate
+
+
+def _serialized(part: Any) -> dict[str, Any] | None:
+    """Return what a part of a flow is as plain values."""
+    if part is None:
+        return None
+    told: dict[str, Any] = part.serialize() if hasattr(part, "serialize") else {"type": type(part).__name__}
+    return told
 
 
 def _file_name(name: str) -> str:

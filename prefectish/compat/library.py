@@ -23,6 +23,7 @@ class PrefectSecret(secrets.Secret):
     """
 
     def __init__(self, name: str | None = None, **kwargs: Any) -> None:
+        kwargs.setdefault("checkpoint", False)
         super().__init__(name or type(self).__name__, **kwargs)
         if name is None:
             self.secret_name = ""
@@ -72,8 +73,8 @@ class EnvVarSecret(secrets.EnvVarSecret):
 
     Parameters
     ----------
-    name
-        Name of the variable.
+    env_var
+        Name of the variable; None if each call gives one.
     cast
         Function that converts the text to the value.
     raise_if_missing
@@ -90,8 +91,20 @@ class EnvVarSecret(secrets.EnvVarSecret):
         **kwargs: Any,
     ) -> None:
         name = kwargs.pop("name", None)
-        super().__init__(env_var or name, raise_if_missing, cast, **kwargs)
+        kwargs.setdefault("checkpoint", False)
+        super().__init__(env_var or name or type(self).__name__, raise_if_missing, cast, **kwargs)
         self.name = name or self.name
+        self.env_var = env_var or name
+
+    def run(self, name: str | None = None) -> Any:
+        """Return the value; a ValueError if no name is given."""
+        wanted = name or self.env_var
+        if not wanted:
+            raise ValueError("The name of an environment variable must be provided.")
+        return super().run() if wanted == self.env_var else self._named(wanted).run()
+
+    def _named(self, name: str) -> secrets.EnvVarSecret:
+        return secrets.EnvVarSecret(name, self.raise_if_missing, self.cast)
 
 
 class CompareValue(control_flow.Compare):

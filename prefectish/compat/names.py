@@ -32,6 +32,7 @@ _PARAMETERS = ("prefectish.compat.parameters", "Parameter DateTimeParameter")
 _LOGS = "configure_logging create_diagnostic_logger get_logger prefect_logger temporary_logger_config RedirectToLog"
 _EDGE = ("prefectish.edges", "Edge")
 _FILES = ("prefectish.compat.file_tasks", "Copy Glob Move Remove")
+_ZIPS = ("prefectish.compat.file_tasks", "Zip Unzip")
 _SQLITE = ("prefectish.compat.databases", "SQLiteQuery SQLiteScript")
 _STATES = (
     "prefectish.engine.state",
@@ -118,9 +119,8 @@ MODULES: dict[str, dict[str, Source]] = {
         ("prefectish.control_flow", "apply_map case"),
         ("prefectish.compat.resources", "resource_manager"),
         ("prefectish.compat.context", "context"),
-        ("prefectish.compat.configuration", "config"),
+        ("prefectish.compat.configuration", "config __version__"),
         ("prefectish.compat.client", "Client"),
-        ("prefectish.compat.task_helpers", "__version__"),
     ),
     "prefect.core": _table(_FLOW, ("prefectish.compat.tasks", "Task"), _PARAMETERS, _EDGE),
     "prefect.core.flow": _table(_FLOW, _EDGE, _PARAMETERS, ("prefectish.compat.tasks", "Task")),
@@ -201,16 +201,16 @@ MODULES: dict[str, dict[str, Source]] = {
     "prefect.tasks.templates": _table(("prefectish.compat.templates", "StringFormatter JinjaTemplate")),
     "prefect.tasks.templates.strings": _table(("prefectish.compat.templates", "StringFormatter")),
     "prefect.tasks.templates.jinja2": _table(("prefectish.compat.templates", "JinjaTemplate")),
-    "prefect.tasks.files": _table(_FILES),
+    "prefect.tasks.files": _table(_FILES, _ZIPS),
+    "prefect.tasks.files.compression": _table(_ZIPS),
     "prefect.tasks.files.operations": _table(_FILES),
     "prefect.tasks.database": _table(_SQLITE),
     "prefect.tasks.database.sqlite": _table(_SQLITE),
-    "prefect.tasks.shell": _table(("prefectish.tasks.shell", "ShellTask")),
-    "prefect.tasks.notifications": _table(
-        ("prefectish.tasks.slack", "SlackTask"), ("prefectish.tasks.mail", "EmailTask")
+    "prefect.tasks.shell": _table(("prefectish.compat.service_tasks", "ShellTask")),
+    "prefect.tasks.notifications": _table(("prefectish.compat.service_tasks", "SlackTask EmailTask")),
+    **_one_each(
+        "prefect.tasks.notifications", "prefectish.compat.service_tasks", "slack_task=SlackTask email_task=EmailTask"
     ),
-    "prefect.tasks.notifications.slack_task": _table(("prefectish.tasks.slack", "SlackTask")),
-    "prefect.tasks.notifications.email_task": _table(("prefectish.tasks.mail", "EmailTask")),
     "prefect.schedules": _table(
         _SCHEDULES,
         ("prefectish.compat.clocks", "clocks="),

@@ -48,11 +48,16 @@ class Parameter(parameters.Parameter, Task):
 
     def serialize(self) -> dict[str, Any]:
         """Return what the parameter is as plain values."""
-        return {**super().serialize(), "required": self.required, "default": self.default or None}
+        return {**super().serialize(), "required": self.required, "default": plain_default(self)}
 
     def map(self, *args: Any, **kwargs: Any) -> NoReturn:
         """Refuse: a parameter has no arguments."""
         raise TypeError(f"{self!r} cannot be mapped; map a task over it")
+
+
+def plain_default(parameter: Any) -> Any:
+    """Return the default of a parameter, None if it has none."""
+    return None if parameter.default is no_default else parameter.default
 
 
 class DateTimeParameter(parameters.DateTimeParameter, Parameter):

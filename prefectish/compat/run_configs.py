@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
+from prefectish.compat.configuration import __version__
 from prefectish.compat.flow_files import parse_path, read_bytes_from_path
-from prefectish.compat.task_helpers import __version__
 
 
 def label_set(labels: Iterable[str] | None) -> set[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
+from prefectish.compat.configuration import __version__
 from prefectish.compat.results import Result
 from prefectish.engine.state import Mapped, Queued, State, Submitted, innermost
 from prefectish.engine.worker.stored_result import Stored
@@ -64,13 +65,13 @@ def serialize(self: State) -> dict[str, Any]:
     own = {name: getattr(self, name) for name in self._public}
     own = {name: value.isoformat() if isinstance(value, datetime) else value for name, value in own.items()}
     facts = {"type": type(self).__name__, "message": self.message, "result": self.result, "context": self.context}
-    return {**facts, **own}
+    return {**facts, **own, "__version__": __version__}
 
 
 def deserialize(json_blob: dict[str, Any]) -> State:
     """Return the state of a dict."""
     classes = {cls.__name__: cls for cls in State.children(include_self=True)}
-    facts = {name: value for name, value in json_blob.items() if name != "type"}
+    facts = {name: value for name, value in json_blob.items() if name not in ("type", "__version__")}
     for name in TIMES & facts.keys():
         if isinstance(facts[name], str):
             facts[name] = datetime.fromisoformat(facts[name])

@@ -20,9 +20,6 @@ from prefectish.tasks.collections import Constant, holds_tasks
 from prefectish.tasks.collections import as_task as task_of
 from prefectish.tasks.task import Task as OwnTask
 
-#: The release whose public names these are.
-__version__ = "1.4.1"
-
 
 def task(fn: Callable[..., Any] | None = None, **task_init_kwargs: Any) -> Any:
     """Make a task from a function; can be used as a decorator, with or without options."""

@@ -11,7 +11,7 @@ from datetime import timedelta
 from typing import Any
 
 from prefectish.caching.validators import duration_only, never_use
-from prefectish.compat.configuration import config
+from prefectish.compat.configuration import __version__, config
 from prefectish.compat.results import Result
 from prefectish.tasks.operators import both, either
 from prefectish.tasks.task import FunctionTask as OwnFunctionTask
@@ -200,6 +200,7 @@ def described(task: OwnTask[Any]) -> dict[str, Any]:
         "cache_for": None if task.cache_for is None else task.cache_for.total_seconds(),
         "cache_key": task.cache_key,
         "auto_generated": task.auto_generated,
+        "__version__": __version__,
     }
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any
+from typing import Any, TypeGuard
 
 from sqlalchemy import Connection, select, update
 
@@ -19,6 +19,7 @@ from prefectish.history.registry_tables import CLAIMED, DRIVEN, ENDED, WAITING, 
 from prefectish.history.signing import Signer
 from prefectish.history.store import HistoryStore, open_store
 from prefectish.tasks.flows import RunFlow
+from prefectish.tasks.task import Task
 
 logger = logging.getLogger("prefectish.registry")
 _q = requested.c
@@ -53,7 +54,7 @@ class ChildRuns:
         steps = self._steps()
         for event in events:
             task = steps[event.step].task
-            if isinstance(task, RunFlow) and is_cancelled(event):
+            if begins_runs(task) and is_cancelled(event):
                 self._left.update((task.store, name) for name in self._events(steps[event.step], task, event.row))
 
     def look(self) -> bool:
@@ -61,7 +62,7 @@ class ChildRuns:
         if not (self._is_cancelled or self._left):
             return False
         left: set[tuple[str | None, str]] = set()
-        for address in {step.task.store for step in self._steps() if isinstance(step.task, RunFlow)}:
+        for address in {step.task.store for step in self._steps() if begins_runs(step.task)}:
             chosen = None if self._is_cancelled else {event for store, event in self._left if store == address}
             try:
                 left |= {(address, event) for event in cancel(open_store(address), self._run_id, chosen)}
@@ -74,6 +75,11 @@ class ChildRuns:
         places = [place_of(step.slug, row if step.mapped else None, n + 1) for n in range((task.max_retries or 0) + 1)]
         parts = ["", *(f" part {part}" for part in range(1, self._part + 1))]
         return (event_of(self._run_id, place + part) for place in places for part in parts)
+
+
+def begins_runs(task: Task) -> TypeGuard[RunFlow]:
+    """Whether the calls of a task ask for runs that end with them."""
+    return isinstance(task, RunFlow) or getattr(task, "begins_runs", False)
 
 
 def is_cancelled(event: AttemptEvent) -> bool:

@@ -219,7 +219,7 @@ class TestContext:
             assert len(context) == 2
         with pytest.raises(KeyError):
             del context["nothing"]
-        with pytest.raises(TypeError, match="pickled"):
+        with pytest.raises(TypeError, match="Pickling context objects is explicitly not supported"):
             cloudpickle.dumps(context)
         context.clear()
 

@@ -14,6 +14,7 @@ from prefectish import config, deployments
 from prefectish.compat import environments
 from prefectish.compat.names import MODULES
 from prefectish.environments import LocalEnvironment
+from prefectish.history import registry_tables
 from prefectish.history.store import open_store
 from prefectish.registry import attach
 from prefectish.registry.agent import Agent
@@ -186,6 +187,54 @@ def test_a_run_that_fails_fails_the_task_that_waits_for_it(agent):
     assert "not found; registered are: sales/sums" in str(states[unknown].result)
 
 
+@pytest.mark.parametrize("waits", [True, False])
+def test_a_run_that_a_task_waits_for_is_cancelled_with_it(sums, waits):
+    from prefect import Flow, task
+    from prefect.executors import LocalDaskExecutor
+    from prefect.tasks.prefect import StartFlowRun
+
+    def asked():
+        with open_store(None).reading() as connection:
+            return [row.run for row in connection.execute(registry_tables.requested.select())]
+
+    go_on = threading.Event()
+    with Flow("parent") as flow:
+        StartFlowRun("sums", "sales", wait=waits)()
+        task(go_on.wait, name="holds")()
+    parent = flow.start(executor=LocalDaskExecutor(num_workers=2))
+    until(asked)
+    parent.cancel()
+    go_on.set()
+    parent.wait(60)
+    (run,) = asked()
+    if waits:
+        until(lambda: attach(run).has_ended())
+        assert type(attach(run).state).__name__ == "Cancelled"
+    else:
+        assert attach(run).state.is_scheduled()
+
+
+def test_old_arguments_of_tasks_that_start_runs():
+    from datetime import timedelta
+
+    from prefect.run_configs import UniversalRun
+    from prefect.tasks.prefect import CancelFlowRun, RenameFlowRun, StartFlowRun
+
+    config = UniversalRun()
+    made = StartFlowRun("f", "p", {"x": 1}, config, True, {"y": 2}, "name")
+    assert (made.run_config, made.wait, made.new_flow_context, made.run_name) == (config, True, {"y": 2}, "name")
+    assert (made.poll_interval, made.name) == (timedelta(seconds=10), "Flow f")
+    with pytest.raises(ValueError, match="at least 3 seconds"):
+        StartFlowRun(poll_interval=timedelta(seconds=2))
+    with pytest.raises(ValueError, match="Must provide a flow name"):
+        StartFlowRun().run()
+    for task in (CancelFlowRun(), RenameFlowRun(flow_run_name="x")):
+        with pytest.raises(ValueError, match="`flow_run_id` must be explicitly provided"):
+            task.run()
+    with pytest.raises(ValueError, match="Must provide a flow run name"):
+        RenameFlowRun(flow_run_id="x").run()
+
+
 def test_values_are_kept_by_key():
     from prefect.backend import delete_key, get_key_value, list_keys, set_key_value
 
@@ -276,6 +325,8 @@ def test_client_says_that_there_is_no_server():
     assert prefect.Client(api_key="secret").create_project("sales") == "sales"
     with pytest.raises(ClientError, match="there is no server to ask"):
         prefect.Client().graphql("query { flow { id } }")
+    with pytest.raises(AttributeError, match=r"Client has no 'get_cloud_url' here, .*attach\(run_id\)"):
+        prefect.Client().get_cloud_url()
 
 
 def test_every_name_of_the_table_leads_out_of_prefectish():
