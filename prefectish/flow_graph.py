@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 from prefectish.edges import Edge, allow_failure, flattened_once, unwrap
 from prefectish.engine.context import Overlay, context, current
 from prefectish.errors import FlowDefinitionError
+from prefectish.kinds import is_a
 from prefectish.safe_repr import printable
 from prefectish.task_graph import TaskGraph, check_results, task_list
 from prefectish.tasks.collections import Constant, Flattened, as_task, collected, holds_tasks
@@ -169,7 +170,7 @@ class FlowGraph(TaskGraph):
 
     def _admit(self, value: Any) -> Task:
         """Add what stands for a value; the result of a call in another flow has no inputs here, so it is refused."""
-        if not isinstance(value, Task):
+        if not is_a(value, Task):
             return self.add_task(as_task(value, self))
         home = value._home
         if home is not None and value not in self.slugs and not self._has_room_for(home.flow()):
@@ -188,7 +189,7 @@ class FlowGraph(TaskGraph):
         value = flattened_once(value, lambda inner: Flattened().bind(inner, mapped=mapped, flow=self))
         value, wish, flattened, failure_allowed = unwrap(value)
         maps = mapped if wish is None else wish
-        if not isinstance(value, Task):
+        if not is_a(value, Task):
             argument = "upstream_tasks" if key is None else f"argument {key!r}"
             inside = holds_tasks(value)
             plain = not maps and not flattened
@@ -197,7 +198,7 @@ class FlowGraph(TaskGraph):
             if plain and not inside and key is not None:
                 self.constants.setdefault(task, {})[key] = value
                 return
-            if plain and inside and key is None and not isinstance(value, dict):
+            if plain and inside and key is None and is_a(value, (list, tuple, set, frozenset)):
                 # To wait for a list is to wait for its members; the list itself is not needed.
                 for member in value:
                     self._feed(task, None, allow_failure(member) if failure_allowed else member, mapped, validate)

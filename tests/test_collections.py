@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict, namedtuple
+from collections import OrderedDict, UserList, deque, namedtuple
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ from bodies import take
 
 from prefectish import Flow, Parameter, Task, flatten, unmapped
 from prefectish.tasks import Constant, Dict, List, Set, Tuple
-from prefectish.tasks.collections import holds_tasks
+from prefectish.tasks.collections import Filled, holds_tasks
 
 Point = namedtuple("Point", "x y")
 T = Task("t")
@@ -86,7 +87,10 @@ def test_value_without_tasks_is_one_constant(value: Any) -> None:
         (lambda p: {p, 2}, Set, {7, 2}),
         (lambda p: frozenset({p}), Set, frozenset({7})),
         (lambda p: {"a": p, "b": 2}, Dict, {"a": 7, "b": 2}),
-        (lambda p: OrderedDict(a=p), Dict, {"a": 7}),
+        (lambda p: OrderedDict(a=p), Filled, OrderedDict(a=7)),
+        (lambda p: deque([p, 2], maxlen=5), Filled, deque([7, 2], maxlen=5)),
+        (lambda p: SimpleNamespace(a=[p], b=2), Filled, SimpleNamespace(a=[7], b=2)),
+        (lambda p: UserList([p]), Filled, UserList([7])),
         (lambda p: {p: "a", (1, 2): 3}, Dict, {7: "a", (1, 2): 3}),
         (lambda p: [[p], {"k": (p, [1, 2])}], List, [[7], {"k": (7, [1, 2])}]),
         (lambda p: [unmapped(5), flatten(p)], List, [5, 7]),

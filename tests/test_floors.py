@@ -35,6 +35,7 @@ FLOORS = [
         "prefectish.graphs",
         "prefectish.interrupting",
         "prefectish.kinds",
+        "prefectish.members",
         "prefectish.missing_names",
         "prefectish.safe_repr",
         "prefectish.slugs",

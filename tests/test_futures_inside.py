@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import functools
-from collections import OrderedDict, defaultdict, deque
+from collections import ChainMap, OrderedDict, UserDict, UserList, defaultdict, deque
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import pytest
 from bodies import inc
 
-from prefectish import flow, task
+from prefectish import Flow, allow_failure, flow, task
 from prefectish.errors import PrefectishError
 
 
@@ -24,6 +25,14 @@ class Plain:
 class Frozen:
     a: Any
     plain: Plain | None = None
+
+
+@dataclass
+class Both:
+    a: Any
+
+    def __post_init__(self):
+        self.both = [self.a, self.a]
 
 
 class Pair(NamedTuple):
@@ -92,6 +101,12 @@ MADE = {
     "keys": (lambda f: {f: "x", "y": f, (f, 1): 3}, lambda v: v == {2: "x", "y": 2, (2, 1): 3}),
     "array": (array_of, lambda v: v.tolist() == [[2], [7]]),
     "namedtuple": (lambda f: Pair(f, 1), lambda v: v == Pair(2, 1)),
+    "attribute of a dataclass": (Both, lambda v: (v.a, v.both) == (2, [2, 2])),
+    "user collections": (
+        lambda f: [UserList([f]), UserDict(a=f), ChainMap({"a": f}, {"b": [f]})],
+        lambda v: v == [UserList([2]), UserDict(a=2), ChainMap({"a": 2}, {"b": [2]})],
+    ),
+    "namespace": (lambda f: SimpleNamespace(a=f, b=[f]), lambda v: v == SimpleNamespace(a=2, b=[2])),
     "other dicts": (lambda f: [OrderedDict(a=f), defaultdict(int, {f: f})], lambda v: v == [{"a": 2}, {2: 2}]),
 }
 
@@ -109,6 +124,34 @@ def test_e6_futures_inside_are_resolved(executor, kind):
 
     fine, _ = run_with(executor, passes)
     assert fine
+
+
+@pytest.mark.parametrize("kind", MADE)
+def test_e6_tasks_inside_are_resolved_in_a_graph(run, kind):
+    make, is_resolved = MADE[kind]
+    with Flow("inside") as built:
+        before = inc(1)
+        once, each = same(make(before)), same.map([make(before), make(inc(1))])
+        after = same.map(deque([before, 3]))
+    state = run(built)
+    values = [state.result[once].result, *state.result[each].result]
+    assert all(is_resolved(value) for value in values), values
+    assert state.result[after].result == [2, 3]
+
+
+def test_e6_what_waits_for_a_record_in_a_graph_fails_with_it(run):
+    with Flow("inside") as built:
+        broken = one([])
+        reads, waits = same(Plain(3, [broken])), same(4, upstream_tasks=[Plain(broken)])
+        tolerates, each = same(allow_failure(Plain(broken))), same.map(deque([broken, 3]))
+    states = run(built).result
+    assert [type(states[t]).__name__ for t in (reads, waits, tolerates)] == [
+        "TriggerFailed",
+        "TriggerFailed",
+        "Success",
+    ]
+    assert isinstance(states[tolerates].result.a, IndexError)
+    assert [type(child).__name__ for child in states[each].map_states] == ["TriggerFailed", "Success"]
 
 
 def test_e6_records_without_futures_are_handed_over_as_they_are():

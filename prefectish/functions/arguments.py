@@ -11,7 +11,6 @@ from prefectish.edges import allow_failure as allowing_failure
 from prefectish.engine.capture import Value, capture
 from prefectish.engine.context import current
 from prefectish.engine.jobs.envelope import SIMPLE
-from prefectish.engine.jobs.slots import Slot, members_of, rebuilt
 from prefectish.engine.plan.steps import TaskName
 from prefectish.engine.state import State
 from prefectish.engine.worker.decide import flattened
@@ -22,6 +21,7 @@ from prefectish.functions.futures import MapFuture, TaskFuture
 from prefectish.functions.settled import Settled
 from prefectish.hashing import stable_hash
 from prefectish.kinds import is_a
+from prefectish.members import Slot, holds, members_of, rebuilt
 from prefectish.tasks.mapping import check_constant, check_mappable
 
 #: What the context calls the run whose flow function runs in this thread.
@@ -29,6 +29,8 @@ FUNCTION_RUN = "function_run"
 _NO_TAGS: frozenset[str] = frozenset()
 _STATE = TaskName("wait_for", "wait_for", _NO_TAGS)  # what a state in `wait_for` comes from
 _given: dict[str, InputSpec] = {}
+#: What is looked for in arguments; an annotation may hold one of the others.
+_SOUGHT = (TaskFuture, MapFuture, State, Annotation)
 
 
 class Arguments(NamedTuple):
@@ -198,6 +200,8 @@ def _check_own(future: TaskFuture[Any] | MapFuture[Any]) -> None:
 
 def holds_futures(value: Any, around: tuple[int, ...] = ()) -> bool:
     """Whether a future, or a state, is somewhere in a value; `around` are those it is in."""
+    if not around and not is_a(value, _SOUGHT) and not holds(value, _SOUGHT):
+        return False
     if is_a(value, Annotation):
         value = unwrap(value).value
     if is_a(value, (TaskFuture, MapFuture, State)):

@@ -13,11 +13,11 @@ from prefectish.control_flow.submaps import apply_map as record_map
 from prefectish.edges import Annotation, Edge, allow_failure, flatten, mapped, unmapped, unwrap
 from prefectish.engine.call_options import CallOptions
 from prefectish.engine.context import context
-from prefectish.engine.jobs.slots import rebuilt
 from prefectish.flows import Flow
 from prefectish.functions.arguments import holds_futures
 from prefectish.functions.futures import MapFuture, TaskFuture
 from prefectish.kinds import is_a
+from prefectish.members import rebuilt
 from prefectish.tasks.collections import Constant
 from prefectish.tasks.reductions import no_map
 from prefectish.tasks.task import Task

@@ -10,7 +10,6 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from prefectish.engine.jobs.job import CALL, ITEM, ChainSpec, Record
-from prefectish.engine.jobs.slots import members_of
 from prefectish.engine.plan.steps import TaskName
 from prefectish.engine.scheduling.run_state import NEVER_STARTED, StepState
 from prefectish.engine.state import State
@@ -20,6 +19,7 @@ from prefectish.functions.claims import ResultClaims
 from prefectish.functions.dynamic_plan import DynamicPlan, InputSpec
 from prefectish.functions.settled import Settled
 from prefectish.kinds import is_a
+from prefectish.members import members_of
 from prefectish.tasks.task import Task
 
 

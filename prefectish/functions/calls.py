@@ -20,7 +20,6 @@ from prefectish.engine.capture import Value, capture
 from prefectish.engine.clock import Now
 from prefectish.engine.jobs.job import Record, Upcoming
 from prefectish.engine.jobs.references import Held
-from prefectish.engine.jobs.slots import rebuilt
 from prefectish.engine.plan.map_domain import SKIPPED_UPSTREAM, skips_reader
 from prefectish.engine.plan.placement import ask
 from prefectish.engine.scheduling.items import as_success_if_ambiguous, length_of
@@ -44,6 +43,7 @@ from prefectish.functions.dynamic_plan import DynamicPlan, InputSpec
 from prefectish.functions.settled import Settled
 from prefectish.functions.yielded import YieldedSteps
 from prefectish.kinds import is_a
+from prefectish.members import rebuilt
 from prefectish.tasks.collections import Constant
 from prefectish.tasks.task import Task
 

@@ -15,7 +15,6 @@ from prefectish.engine.driver.interrupts import ended_by, interruptible
 from prefectish.engine.driver.options import RunOptions
 from prefectish.engine.driver.run import run_flow
 from prefectish.engine.jobs.protocol import waited_for
-from prefectish.engine.jobs.slots import rebuilt
 from prefectish.engine.scheduling.verdict import unfinished
 from prefectish.engine.signals import Signal
 from prefectish.engine.state import Failed, State, Success
@@ -27,6 +26,7 @@ from prefectish.functions.futures import MapFuture, TaskFuture
 from prefectish.functions.given_states import GivenStates
 from prefectish.functions.results import not_finished_error
 from prefectish.kinds import is_a
+from prefectish.members import rebuilt
 from prefectish.tasks.annotations import log_annotations, options_here
 
 if TYPE_CHECKING:

@@ -1,7 +1,7 @@
 """Constants and collections among the arguments of a task.
 
-A list, tuple, set or dict without tasks is one constant. With a task or an annotation inside, at any depth, it
-becomes a task that waits for its members and collects them.
+A list, tuple, set or dict, or a record such as a dataclass, without tasks is one constant. With a task or an annotation
+inside, at any depth, it becomes a task that waits for its members and collects them.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 from prefectish.edges import Annotation, allow_failure
 from prefectish.engine.signals import SKIP, TRIGGERFAIL
 from prefectish.kinds import is_a
+from prefectish.members import Slot, holds, rebuilt
 from prefectish.tasks.task import Task
 from prefectish.triggers import all_successful
 
@@ -19,7 +20,8 @@ if TYPE_CHECKING:
     from prefectish.engine.state import State
     from prefectish.tasks.recording import RecordingFlow
 
-_CONTAINERS = (list, tuple, set, frozenset, dict)
+#: Collections that tasks of their own collect; others are filled.
+_COLLECTED = (list, tuple, set, frozenset, dict)
 
 
 class Constant(Task):
@@ -119,6 +121,18 @@ class Dict(Task):
         return dict(zip(_in_order(keys), _in_order(values), strict=True))
 
 
+class Filled(_Members):
+    """Put results into a copy of a record, or a collection, in which each has its place."""
+
+    def __init__(self, template: Any) -> None:
+        self.template = template
+        super().__init__(type(template).__name__)
+
+    def run(self, **items: Any) -> Any:
+        """Return the copy."""
+        return rebuilt(self.template, lambda member: items[member.key] if type(member) is Slot else member)
+
+
 def _allowing_failure(value: Any) -> Any:
     """Return a collection whose members may fail."""
     if is_a(value, dict):
@@ -138,28 +152,8 @@ def _in_order(items: dict[str, Any]) -> Iterator[Any]:
 
 
 def holds_tasks(value: Any) -> bool:
-    """Whether a collection contains a task or an annotation, at any depth."""
-    if not is_a(value, _CONTAINERS):
-        return False
-    seen: set[int] = set()
-    open_ = [value]
-    while open_:
-        collection = open_.pop()
-        if id(collection) in seen:
-            continue
-        seen.add(id(collection))
-        for members in _parts(collection):
-            # One pass in C over the types: a constant may have a million members.
-            kinds = set(map(type, members))
-            if any(issubclass(kind, (Task, Annotation)) for kind in kinds):
-                return True
-            if any(issubclass(kind, _CONTAINERS) for kind in kinds):
-                open_.extend(member for member in members if is_a(member, _CONTAINERS))
-    return False
-
-
-def _parts(collection: Any) -> tuple[Iterable[Any], ...]:
-    return (collection.keys(), collection.values()) if isinstance(collection, dict) else (collection,)
+    """Whether a collection or a record contains a task or an annotation, at any depth."""
+    return holds(value, (Task, Annotation))
 
 
 def as_task(value: Any, flow: RecordingFlow) -> Task:
@@ -170,14 +164,18 @@ def as_task(value: Any, flow: RecordingFlow) -> Task:
 
 
 def collected(value: Any, flow: RecordingFlow, mapped: bool = False, allow_failure: bool = False) -> Task:
-    """Record the task that collects a collection with tasks or annotations.
+    """Record the task that collects a collection, or a record, with tasks or annotations.
 
     What is allowed to fail has its exception in its place. Of one that is `mapped` over, a member that an annotation
     changes is a task of its own, so that it can fail alone.
     """
-    if mapped and is_a(value, (list, tuple)):
+    if mapped and type(value) is not tuple and not hasattr(value, "_make"):
+        value = list(value)  # items are taken by position, whatever they are in
+    if mapped:
         members = [Flattened().bind(m, flow=flow) if isinstance(m, Annotation) else m for m in value]
         value = value._make(members) if hasattr(value, "_make") else type(value)(members)
+    if type(value) not in _COLLECTED and not hasattr(value, "_make"):
+        return _filled(value, flow, allow_failure)
     if allow_failure:
         value = _allowing_failure(value)
     if is_a(value, dict):
@@ -189,3 +187,22 @@ def collected(value: Any, flow: RecordingFlow, mapped: bool = False, allow_failu
     if is_a(value, tuple):
         return Tuple(getattr(value, "_make", tuple)).bind(**items, flow=flow)
     return Set(frozenset if is_a(value, frozenset) else set).bind(**items, flow=flow)
+
+
+def _filled(value: Any, flow: RecordingFlow, failure_allowed: bool) -> Task:
+    items: dict[str, Any] = {}
+
+    def take(member: Any) -> Any:
+        if not is_a(member, (Task, Annotation)):
+            return member
+        name = item_name(len(items))
+        items[name] = allow_failure(member) if failure_allowed else member
+        return Slot(name)
+
+    try:
+        template = rebuilt(value, take)
+    except RecursionError:
+        text = f"a {type(value).__name__} that holds itself, and a task, cannot be passed; pass the task alone"
+        raise TypeError(text) from None
+    made: Task = Filled(template).bind(*items.values(), flow=flow)
+    return made

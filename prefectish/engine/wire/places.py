@@ -17,13 +17,13 @@ from prefectish.engine.deferred import Deferred
 from prefectish.engine.jobs.envelope import encode_error
 from prefectish.engine.jobs.job import ITEM, SHARED, Job, Pick, Record, StepSpec
 from prefectish.engine.jobs.references import Held
-from prefectish.engine.jobs.slots import Slot, members_of
 from prefectish.engine.plan.placement import Placement, placement_of, placement_of_child
 from prefectish.engine.state import Failed, Mapped, State
 from prefectish.engine.wire.execute import open_chain, substitute
 from prefectish.engine.wire.messages import StepResult
 from prefectish.errors import describe
 from prefectish.kinds import is_a
+from prefectish.members import Slot, members_of
 from prefectish.tasks.signatures import inputs_of
 
 #: Children that are asked for at once near their items.
