@@ -100,7 +100,10 @@ class LocalDaskExecutor:
 
                 sender = run[SENDER] = stack.enter_context(read_from_files())
                 run[YIELD_SENDER] = sender.items
-            session = PoolSession(self._workers(plan, run_id), run, self.stall_warning)
+                look = sender.read_items
+            else:
+                look = None
+            session = PoolSession(self._workers(plan, run_id), run, self.stall_warning, look)
             session.window = self.max_branches or session.window
             try:
                 yield session

@@ -354,11 +354,18 @@ class PoolSession:
         Whether a job may read an open one: never.
     """
 
-    def __init__(self, workers: Workers, run: Mapping[str, Any], stall_warning: float | None = None) -> None:
+    def __init__(
+        self,
+        workers: Workers,
+        run: Mapping[str, Any],
+        stall_warning: float | None = None,
+        look: Callable[[], None] | None = None,
+    ) -> None:
         self.in_order = False
         self.follows = False
         self.workers = workers
         self.stall_warning = stall_warning
+        self._look = look  # takes what bodies have sent so far: it comes before the receipts of those that sent it
         self._quiet_since: float | None = None
         self._raises = bool(run.get("raise_on_exception"))
         self.slots = workers.slots
@@ -446,6 +453,8 @@ class PoolSession:
                 self._take(self._arrivals.get_nowait(), receipts)
         except Empty:
             self._warn_if_stalled(bool(receipts))
+            if receipts and self._look is not None:
+                self._look()
             return receipts
 
     def _warn_if_stalled(self, ended: bool) -> None:

@@ -84,6 +84,8 @@ class FileSender:
 
     def __init__(self, folder: str) -> None:
         self.folder = folder
+        self._read: dict[str, int] = {}
+        self._lock = threading.Lock()
 
     def __call__(self, run_id: str, report: BodyProgress) -> None:
         """Replace the file of this thread; a folder that is gone belongs to a run that has ended."""
@@ -104,33 +106,45 @@ class FileSender:
 
         return send
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return FileSender, (self.folder,)
+
+    def read_items(self) -> None:
+        """Take the items that are there, in the process of the client."""
+        with self._lock, suppress(OSError):
+            for entry in os.scandir(self.folder):
+                if entry.name.endswith(_SUFFIX):
+                    with suppress(OSError, pickle.UnpicklingError, EOFError):
+                        self._read[entry.name] = _read_items(entry.path, self._read.get(entry.name, 0))
+
 
 @contextmanager
 def read_from_files() -> Iterator[FileSender]:
     """Yield a sender for processes of this machine, and note what it leaves."""
     over = threading.Event()
     with tempfile.TemporaryDirectory(prefix="prefectish-", ignore_cleanup_errors=True) as folder:
-        reader = threading.Thread(target=_read, args=(folder, over), name="prefectish-reports", daemon=True)
+        sender = FileSender(folder)
+        reader = threading.Thread(target=_read, args=(sender, over), name="prefectish-reports", daemon=True)
         reader.start()
         try:
-            yield FileSender(folder)
+            yield sender
         finally:
             over.set()
             reader.join()
 
 
-def _read(folder: str, over: threading.Event) -> None:
+def _read(sender: FileSender, over: threading.Event) -> None:
     seen: dict[str, int] = {}
-    read: dict[str, int] = {}
     looks = round(INTERVAL / ITEMS_INTERVAL)
     look = 0
     while not over.wait(ITEMS_INTERVAL):
         look += 1
-        for entry in os.scandir(folder):
+        sender.read_items()
+        if look % looks:
+            continue
+        for entry in os.scandir(sender.folder):
             with suppress(OSError, pickle.UnpicklingError, EOFError):
-                if entry.name.endswith(_SUFFIX):
-                    read[entry.name] = _read_items(entry.path, read.get(entry.name, 0))
-                elif not look % looks:
+                if not entry.name.endswith(_SUFFIX):
                     _read_report(entry, seen)
 
 

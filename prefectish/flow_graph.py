@@ -194,7 +194,7 @@ class FlowGraph(TaskGraph):
             inside = holds_tasks(value)
             plain = not maps and not flattened
             check = check_mappable if maps else check_constant
-            check(value, task.name, argument)
+            check(value, task.name, argument, flattened)
             if plain and not inside and key is not None:
                 self.constants.setdefault(task, {})[key] = value
                 return

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import cloudpickle
 import pytest
 from bodies import give, inc, state_names, total
@@ -529,3 +531,17 @@ def test_r4_list_that_becomes_shorter_while_it_is_mapped_over(executor, in_proce
     assert state.result[:2_500] == list(range(2_500))
     assert names[-1] == "Failed"
     assert "item [2999] could not be read: IndexError" in state.map_states[-1].message
+
+
+@pytest.mark.parametrize("levels", [1, 2])
+def test_p13_an_iterator_that_is_flattened_is_refused_with_the_way_out(spelling, levels):
+    def program():
+        given = iter([[[1], [2]], [[3]]])
+        return give.map(flatten(given) if levels == 1 else flatten(flatten(given)))
+
+    with pytest.raises(TypeError, match=r"cannot be flattened: got list_iterator; pass itertools.chain.from_iterable"):
+        spelling.state(program)
+    with pytest.raises(TypeError, match=r"^total: argument 'xs' cannot be flattened: got list_iterator; pass "):
+        spelling.state(lambda: spelling.call(total, flatten(iter([[1], [2]]))))
+    state = spelling.state(lambda: give.map(itertools.chain.from_iterable(iter([[1], [2, 3]]))))
+    assert state.result == [1, 2, 3]

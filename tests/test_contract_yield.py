@@ -150,6 +150,27 @@ def test_failure_leaves_what_came_before_and_one_child_that_shows_it(spelled, tm
     assert spelled.in_function or state.is_failed()
 
 
+@pytest.mark.parametrize("error", [ValueError, signals.SKIP, SystemExit])
+def test_a_generator_that_fails_at_once_leaves_its_items_too(spelled, tmp_path, error):
+    @task
+    def brief(n):
+        await_file(tmp_path / "mapped")
+        yield n
+        yield n + 1
+        raise error("mid")
+
+    def program():
+        items = spelled.call(brief, 1)
+        each = inc.map(items)
+        (tmp_path / "mapped").touch()
+        return {"items": items, "each": each}
+
+    states = spelled.states(program)
+    ended = "Skipped" if error is signals.SKIP else "TriggerFailed"
+    assert state_names(states["each"]) == ["Success", "Success", ended], states
+    assert [child.result for child in states["each"].map_states[:2]] == [2, 3]
+
+
 def test_skip_of_a_generator_skips_one_child(spelled_here, tmp_path):
     @task
     def skips():

@@ -61,7 +61,7 @@ def arguments_of(
             values.append(value)
         else:
             unwrapped = unwrap(flattened_once(value, step_between))
-            check_constant(unwrapped.value, task_name, f"argument {key!r}")
+            check_constant(unwrapped.value, task_name, f"argument {key!r}", unwrapped.flattened)
             _add(specs, values, key, unwrapped, allow_failure, step_between)
     for entry in _waited_for(wait_for):
         is_state = is_a(entry.value, State)
@@ -307,7 +307,7 @@ def _map_argument(
     holds = holds_futures(value)
     if not is_a(value, State):
         check = check_mappable if is_mapped else check_constant
-        check(value, name, "wait_for" if key is None else f"argument {key!r}")
+        check(value, name, "wait_for" if key is None else f"argument {key!r}", unwrapped.flattened)
         if holds:
             value = rebuilt(value, partial(_stand_in, step_between=step_between))
     return Argument(key, value, task_name, is_mapped, unwrapped.flattened, allowed, holds)

@@ -262,12 +262,13 @@ def items_of(value: Any) -> Iterable[Any]:
     return value if type(value) in LISTS else (item_at(value, i) for i in range(width))
 
 
-def check_mappable(value: Any, task_name: str, argument: str) -> None:
-    """Reject a constant, or a collection of tasks, whose items cannot be taken by position; an iterator passes.
+def check_mappable(value: Any, task_name: str, argument: str, flattened: bool = False) -> None:
+    """Reject a constant, or a collection of tasks, whose items cannot be taken by position.
 
-    A TypeError names task, argument, type and an alternative.
+    An iterator passes, unless it is to be `flattened`. A TypeError names task, argument, type and an alternative.
     """
     if is_iterator(value):
+        _check_flattened(value, f"{task_name}.map", argument, flattened)
         return
     try:
         width_of(value)
@@ -276,8 +277,15 @@ def check_mappable(value: Any, task_name: str, argument: str) -> None:
         raise TypeError(refused) from error.__cause__
 
 
-def check_constant(value: Any, task_name: str, argument: str) -> None:
+def _check_flattened(value: Any, where: str, argument: str, flattened: bool) -> None:
+    if flattened and is_iterator(value):
+        kind, way_out = type(value).__name__, "itertools.chain.from_iterable(...) of it, or list(...)"
+        raise TypeError(f"{where}: {argument} cannot be flattened: got {kind}; pass {way_out}")
+
+
+def check_constant(value: Any, task_name: str, argument: str, flattened: bool = False) -> None:
     """Reject a constant that stands for a value that Dask has, or a list with one in it, as `check_mappable` does."""
+    _check_flattened(value, task_name, argument, flattened)
     try:
         checked_item(value)
         if type(value) in (list, tuple):

@@ -255,7 +255,9 @@ class Run:
             if mailbox.requests:
                 self._answer(now)
             progress.admission.follow(session.window)
-            jobs = progress.advance(receipts, now)
+            # Maps over what was yielded begin before it is known that its generator has failed.
+            jobs = progress.advance((), now) if receipts and progress.streams.have_begun() else []
+            jobs += progress.advance(receipts, now)
             self._show_and_flush(now)
 
     def _show_and_flush(self, now: Now) -> None:

@@ -19,6 +19,7 @@ class Streams:
         self.changes = changes
         self.run_state: RunState = changes.run_state
         self._waiting: dict[tuple[int, int], list[Callable[[], None]]] = {}
+        self._has_new = False
 
     def take(self, yielded: Yielded) -> None:
         """Take items; those that are known, and those before which some are missing, are passed over."""
@@ -30,6 +31,7 @@ class Streams:
         stream = self.run_state.streams.get(place)
         if stream is None:
             stream = self.run_state.streams[place] = Stream()
+            self._has_new = True
             chain = step_state.chain
             if chain is not None and (map_row := chain.open_rows.get(yielded.row)) is not None:
                 self.changes.leave_window(map_row)  # what it feeds needs a place while it runs
@@ -44,6 +46,11 @@ class Streams:
             for tell in self._waiting.pop(place, ()):
                 tell()
             self.changes.touch_consumers(step_state)
+
+    def have_begun(self) -> bool:
+        """Whether something was yielded by a generator that had yielded nothing when this was last asked."""
+        found, self._has_new = self._has_new, False
+        return found
 
     def once_begun(self, place: tuple[int, int], act: Callable[[], None]) -> Callable[[], None]:
         """Act once something was yielded, which it may never be; return what forgets about it."""

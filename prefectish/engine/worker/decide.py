@@ -63,7 +63,9 @@ def unread_item(path: Sequence[int], error: BaseException) -> Failed:
     text = text_of(error)
     if isinstance(error, LookupError):
         text = f"{describe(error)}; what is mapped over must have an item at each position below its length"
-    return Failed(f"item {list(path)} could not be read: {text}", error, context={UNREAD: True})
+    places = [place for place in path if place >= 0]  # below 0: what is wrong with the whole list
+    what = f"item {places}" if places else "the item"
+    return Failed(f"{what} could not be read: {text}", error, context={UNREAD: True})
 
 
 class Finish:
