@@ -196,7 +196,7 @@ GONE: tuple[Gone, ...] = (
         "write LocalResult or FSResult of prefectish.results; small results need no store",
     ),
     Gone("prefect.engine.serializers", "write a class with serialize and deserialize, as LocalResult(serializer=...)"),
-    Gone("prefect.tasks.core.operators", "use operators on tasks: x + y, x[0], ~x"),
+    Gone("prefect.tasks.core.operators", "use operators on tasks: x + y, x[0]; x.not_()"),
     Gone("prefect.utilities.tasks.defaults_from_attrs", "give run(self, x=None) a default, and read self.x in it"),
     Gone("prefect.utilities.tasks.as_task", "write prefectish.tasks.Constant(x)"),
     Gone("prefect.utilities.configuration", "write `with prefectish.context(...)`, or set PREFECTISH_... variables"),

@@ -91,6 +91,11 @@ class Caches(Mapping[str, list[Cached]]):
         """Yield the states of a cache whose results have to be looked up where they are kept, newest first."""
         return (state for state in self.newest_first(name) if is_away(state))
 
+    def exchange(self, other: Caches) -> None:
+        """Exchange what both hold."""
+        self._shelves, other._shelves = other._shelves, self._shelves
+        self._loose, other._loose = other._loose, self._loose
+
     def __getitem__(self, name: str) -> list[Cached]:
         return list(self._shelves[name].values())
 

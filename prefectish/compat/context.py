@@ -152,3 +152,12 @@ class OwnContext(DotDict, Context):  # type: ignore[misc]  # a context that is a
 
 
 context = Context()
+
+
+def of_run(given: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Return the context of a run: with the settings, which say whether results are stored; by default they are not."""
+    from prefectish.compat.configuration import config
+
+    around = contexts.current().get("checkpointing")
+    stores = config.flows.checkpointing if around is None else around
+    return {"config": config, "checkpointing": bool(stores), **(given or {})}

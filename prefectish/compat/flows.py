@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import builtins
+import inspect
 import os
+import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from importlib import import_module
@@ -12,11 +15,13 @@ from typing import Any
 import cloudpickle
 
 from prefectish import flows
+from prefectish.compat import caches
 from prefectish.compat.configuration import __version__, config
+from prefectish.compat.context import of_run
 from prefectish.compat.parameters import plain_default
 from prefectish.compat.registering import Registered
 from prefectish.compat.task_changes import more_handlers, task_contexts_in
-from prefectish.compat.tasks import described
+from prefectish.compat.tasks import described, place_of
 from prefectish.edges import Edge
 from prefectish.engine.context import get_logger
 from prefectish.engine.state import State
@@ -29,6 +34,8 @@ from prefectish.tasks.task import Task
 
 #: Key of a context under which the identifier of a run comes from :meth:`Flow.run` to its options.
 _RUN_ID = "prefect_flow_run_id"
+#: A name in a picture that needs no quotes.
+_PLAIN = re.compile(r'="([A-Za-z_][A-Za-z0-9_]*)"')
 _DEFAULT_EXECUTOR = "prefect.executors.LocalExecutor"
 
 
@@ -152,12 +159,24 @@ class Flow(Registered):
 
     def insert(self, edge: Edge, validate: bool | None = None) -> Edge:
         """Add an edge and the tasks at its ends."""
-        twice = edge.key is not None and edge.downstream_task in self and validate
-        if twice and any(other.key == edge.key for other in self.edges_to(edge.downstream_task)):
-            raise FlowDefinitionError(
-                f"Argument {edge.key!r} for task {edge.downstream_task!r} has already been assigned in this flow"
-            )
-        return super().insert(edge, _eager(validate) if not self._validates else validate)
+        task, checks = edge.downstream_task, self._validates if validate is None else validate
+        checks = checks or _eager(validate)
+        if isinstance(task, Parameter):
+            raise FlowDefinitionError(f"Parameters must be root tasks and can not have upstream dependencies: {task!r}")
+        if checks and edge.key is not None:
+            keys = {other.key for other in self.edges_to(task) if other != edge} if task in self else set()
+            if edge.key in keys:
+                raise FlowDefinitionError(
+                    f'Argument "{edge.key}" for task {task!r} has already been assigned in this flow'
+                )
+            inspect.signature(task.run).bind_partial(**dict.fromkeys([*(key for key in keys if key), edge.key]))
+        return super().insert(edge, checks)
+
+    def own(self, task: Task) -> Task:
+        """Return the task if it is in the flow; a ValueError if not."""
+        if task not in self.slugs:
+            raise FlowDefinitionError(f"Task {task!r} was not found in {self!r}")
+        return task
 
     def detach(self) -> None:
         """Copy the containers of a shallow copy."""
@@ -165,11 +184,19 @@ class Flow(Registered):
         self.constants = Constants(self.constants)
 
     def serialize(self, build: bool = False) -> dict[str, Any]:
-        """Return what the flow is as plain values."""
+        """Return what the flow is as plain values.
+
+        Raises
+        ------
+        ValueError
+            If it is not valid.
+        """
+        self.validate()
         slugs = self.slugs
+        mapped = {edge.downstream_task for edge in self.edges if edge.mapped}
         return {
             "name": self.name,
-            "type": f"{type(self).__module__}.{type(self).__name__}",
+            "type": place_of(type(self)),
             "schedule": None if self.schedule is None else repr(self.schedule),
             **{name: _serialized(getattr(self, name)) for name in ("environment", "run_config", "storage")},
             "parameters": [
@@ -177,7 +204,7 @@ class Flow(Registered):
                 for p in self.parameters()
                 if isinstance(p, Parameter)
             ],
-            "tasks": [{**described(task), "slug": slugs[task]} for task in self.tasks],
+            "tasks": [{**described(task), "slug": slugs[task], "is_mapped": task in mapped} for task in self.tasks],
             "edges": [
                 {
                     "upstream_task": {"slug": slugs[e.upstream_task]},
@@ -243,11 +270,13 @@ class Flow(Registered):
             given = {"executor": self.executor, "context": context, **kwargs, "parameters": asked}
             ended: State = runner_cls(flow=self).run(return_tasks=self.tasks, **given)
             return ended
-        context = {"config": config, **(context or {})}
+        context = of_run(context)
         if (run_id := kwargs.pop("flow_run_id", None)) is not None:
             context[_RUN_ID] = run_id
+        if kwargs.get("on_pause") is None and _can_ask():
+            kwargs["on_pause"] = "prompt"
         more = more_handlers(self.tasks, kwargs.pop("task_runner_state_handlers", None))
-        with more, task_contexts_in(kwargs.pop("task_contexts", None)):
+        with more, task_contexts_in(kwargs.pop("task_contexts", None)), caches.of_context():
             state: State = super().run(parameters, run_on_schedule=run_on_schedule, context=context, **kwargs)
         return state
 
@@ -308,7 +337,7 @@ class Flow(Registered):
         """
         if filename is None:
             graphviz = load("graphviz", "graphviz", "Flow.visualize")
-            return graphviz.Source(super().visualize(flow_state, format="dot"))
+            return graphviz.Source(_PLAIN.sub(r"=\1", super().visualize(flow_state, format="dot")))
         stem, ending = os.path.splitext(filename)
         return super().visualize(flow_state, format="dot", filename=f"{stem}.{format or ending.lstrip('.') or 'pdf'}")
 
@@ -326,5 +355,11 @@ def _serialized(part: Any) -> dict[str, Any] | None:
     return told
 
 
+def _can_ask() -> bool:
+    """Whether somebody can be asked: at a terminal, or where `input` is another one, as in notebooks."""
+    answers = sys.stdin is not None and sys.stdin.isatty()
+    return answers or not inspect.isbuiltin(builtins.input)
+
+
 def _file_name(name: str) -> str:
-    return "".join(c if c.isalnum() else "-" for c in name.lower())
+    return re.sub(r"[\W_]+", "-", name.lower()).strip("-")

@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any, Self
 
+from prefectish.compat.tasks import Task
+from prefectish.control_flow import branches
 from prefectish.engine.context import current
+from prefectish.engine.signals import SKIP
 from prefectish.secrets.store import find
 from prefectish.tasks import control_flow, secrets
 from prefectish.triggers import all_finished
@@ -125,6 +128,32 @@ class CompareValue(control_flow.Compare):
     def __init__(self, value: Any, **kwargs: Any) -> None:
         super().__init__(value)
         self._change({"name": f'CompareValue: "{value}"', **kwargs})
+
+    def run(self, value: Any) -> None:
+        """Raise SKIP unless `value` is the expected one."""
+        if not value == self.value:
+            raise SKIP(f'Provided value "{value}" did not match "{self.value}"')
+
+
+class Merge(control_flow.Merge, Task):
+    """Gives the result of the branch that ran.
+
+    Parameters
+    ----------
+    **kwargs
+        As for a task.
+    """
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__()
+        self._change(kwargs)
+
+
+def merge(*tasks: Any, flow: Any = None, mapped: bool = False, checkpoint: bool | None = None, **named: Any) -> Any:
+    """Return a task with the result of the branch that ran; see :func:`prefectish.merge`."""
+    merged = branches.merge(*tasks, flow=flow, mapped=mapped, **named)
+    merged.checkpoint = checkpoint
+    return merged
 
 
 class FilterTask(control_flow.FilterTask):

@@ -49,7 +49,8 @@ _TRIGGERS = (
     "all_finished manual_only always_run all_successful all_failed any_successful any_failed some_failed "
     "some_successful not_all_skipped",
 )
-_CONTROL = ("prefectish.control_flow", "case ifelse merge switch")
+_CONTROL = ("prefectish.control_flow", "case ifelse switch")
+_MERGE = ("prefectish.compat.library", "merge")
 _FILTER = ("prefectish.compat.library", "FilterTask")
 _RESOURCES = ("prefectish.compat.resources", "resource_manager ResourceManager ResourceContext")
 _SECRETS = ("prefectish.tasks.secrets", "SecretBase")
@@ -146,9 +147,9 @@ MODULES: dict[str, dict[str, Source]] = {
     "prefect.engine.cache_validators": _table(
         (
             "prefectish.engine.cache_validators",
-            "all_parameters duration_only never_use partial_parameters_only",
+            "all_parameters duration_only never_use",
         ),
-        ("prefectish.compat.validators", "all_inputs partial_inputs_only"),
+        ("prefectish.compat.validators", "all_inputs partial_inputs_only partial_parameters_only"),
     ),
     "prefect.engine.result": _table(("prefectish.compat.results", "Result NoResult NoResultType")),
     "prefect.engine.result.base": _table(("prefectish.compat.results", "Result NoResult NoResultType")),
@@ -187,12 +188,11 @@ MODULES: dict[str, dict[str, Source]] = {
         )
     ),
     "prefect.tasks.core.resource_manager": _table(_RESOURCES),
-    "prefect.tasks.control_flow": _table(_CONTROL, _FILTER),
+    "prefect.tasks.control_flow": _table(_CONTROL, _MERGE, _FILTER),
     "prefect.tasks.control_flow.case": _table(("prefectish.control_flow", "case")),
     "prefect.tasks.control_flow.conditional": _table(
-        ("prefectish.control_flow", "ifelse merge switch"),
-        ("prefectish.compat.library", "CompareValue"),
-        ("prefectish.tasks.control_flow", "Merge"),
+        ("prefectish.control_flow", "ifelse switch"),
+        ("prefectish.compat.library", "CompareValue Merge merge"),
     ),
     "prefect.tasks.control_flow.filter": _table(_FILTER),
     "prefect.tasks.secrets": _table(_SECRETS, _SECRET),

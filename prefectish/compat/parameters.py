@@ -7,6 +7,8 @@ from typing import Any, NoReturn
 
 from prefectish import parameters
 from prefectish.compat.tasks import Task
+from prefectish.engine.context import current
+from prefectish.engine.signals import FAIL
 
 
 class _NoDefault:
@@ -45,6 +47,12 @@ class Parameter(parameters.Parameter, Task):
         if options.get("name"):
             self.__dict__["name"] = options["name"]  # this is a copy that has no place yet
         super()._change(options)
+
+    def run(self) -> Any:
+        """Return the value in the current run, or the default; FAIL is raised if it is required and not there."""
+        if self.required and self.name not in (current().get("parameters") or {}):
+            raise FAIL(f'Parameter "{self.name}" was required but not provided.')
+        return super().run()
 
     def serialize(self) -> dict[str, Any]:
         """Return what the parameter is as plain values."""

@@ -98,8 +98,7 @@ class Result(Deferred):
         return {name: value for name, value in self.__dict__.items() if not name.startswith("_")}
 
     def __repr__(self) -> str:
-        value = self.value
-        return f"<{type(self).__name__}: {'no value' if value is None else repr(value)}>"
+        return f"<{type(self).__name__}: {self.value!r}>"
 
 
 class NoResultType(Result):
@@ -125,6 +124,9 @@ class NoResultType(Result):
 
     def __repr__(self) -> str:
         return "<No result>"
+
+    def __str__(self) -> str:
+        return "NoResult"
 
 
 NoResult = NoResultType()
@@ -325,7 +327,8 @@ class S3Result(RemoteResult):
     scheme = "s3"
 
     def __init__(self, bucket: str, boto3_kwargs: Mapping[str, Any] | None = None, **kwargs: Any) -> None:
-        kwargs.pop("upload_options", None)  # of the transfer, which is fsspec's
+        self.upload_options = kwargs.pop("upload_options", None)  # of the transfer, which is fsspec's
+        self.boto3_kwargs = dict(boto3_kwargs or {})
         super().__init__(bucket, {"client_kwargs": dict(boto3_kwargs)} if boto3_kwargs else None, **kwargs)
 
 

@@ -9,7 +9,9 @@ from functools import partial
 from typing import Any
 
 from prefectish import flows
+from prefectish.compat import caches
 from prefectish.compat.configuration import config
+from prefectish.compat.context import of_run
 from prefectish.compat.flows import Flow
 from prefectish.compat.task_changes import more_handlers, task_contexts_in
 from prefectish.compat.task_helpers import import_object
@@ -20,7 +22,7 @@ from prefectish.engine.context import current, get_logger
 from prefectish.engine.driver.run import run_flow
 from prefectish.engine.handlers import call_handlers
 from prefectish.engine.signals import ENDRUN, FAIL, Signal
-from prefectish.engine.state import Failed, Mapped, Pending, Retrying, Scheduled, State, innermost
+from prefectish.engine.state import Cached, Failed, Mapped, Pending, Retrying, Scheduled, State, innermost
 from prefectish.tasks.task import Task
 
 #: Key of the context of a state that is held back: when it is due.
@@ -164,11 +166,11 @@ class FlowRunner(Runner):
         stands_for = {p: Task(p.name) for p in failed}  # a parameter never runs, so it cannot fail
         for parameter, task in stands_for.items():
             flow.replace(parameter, task, validate=False)
-        given = {"config": config, **(context or {})}
+        given = of_run(context)
         states = {**(task_states or {}), **{stands_for[p]: state for p, state in failed.items()}}
         chosen = flow._options(state=start, task_states=states, executor=executor, context=given)
         handlers = [*(task_runner_state_handlers or ()), hold_back]
-        with more_handlers(flow.tasks, handlers), task_contexts_in(task_contexts):
+        with more_handlers(flow.tasks, handlers), task_contexts_in(task_contexts), caches.forgotten():
             ended = run_flow(flow, values, chosen._replace(one_pass=True))
         if not isinstance(ended.result, dict):
             return ended
@@ -236,13 +238,21 @@ class TaskRunner(Runner):
             starts[source] = found
             flow.insert(Edge(source, self.task, edge.key, edge.mapped, edge.flattened))
         if state is not None:
-            starts[self.task] = start
-        given = {"config": config, **(context or {})}
+            starts[self.task] = start if self._is_usable(start, upstream) else Pending()
+        given = of_run(context)
         options = flow._options(task_states=starts, context=given, history=False, progress=False)
-        with more_handlers([self.task], [*(_Told(self, handler) for handler in self.state_handlers), hold_back]):
+        more = [*(_Told(self, handler) for handler in self.state_handlers), hold_back]
+        with more_handlers([self.task], more), caches.forgotten():
             ended = run_flow(flow, {}, options._replace(one_pass=True))
         last: State = ended.result[self.task] if isinstance(ended.result, dict) else ended
         return _as_due(last)
+
+    def _is_usable(self, state: State, upstream: Mapping[Any, State]) -> bool:
+        """Whether a state need not be computed anew: one of a cache asks the validator of the task."""
+        if not isinstance(state, Cached):
+            return True
+        inputs = {edge.key: found.result for edge, found in upstream.items() if edge.key is not None}
+        return bool(self.task.cache_validator(state, inputs, current().get("parameters") or {}))
 
     def __repr__(self) -> str:
         return f"<TaskRunner: {self.task.name}>"

@@ -103,7 +103,7 @@ class PandasSerializer(Serializer):
 
     def serialize(self, value: Any) -> bytes:
         """Return a DataFrame as bytes."""
-        write = getattr(value, f"to_{self.file_type}")
+        write = _method(value, f"to_{self.file_type}")
         buffer = io.BytesIO()
         try:
             write(buffer, **self.serialize_kwargs)
@@ -115,13 +115,20 @@ class PandasSerializer(Serializer):
 
     def deserialize(self, value: bytes) -> Any:
         """Return the DataFrame of the bytes."""
-        read = getattr(import_module("pandas"), f"read_{self.file_type}")
+        read = _method(import_module("pandas"), f"read_{self.file_type}")
         return read(io.BytesIO(value), **self.deserialize_kwargs)
 
     def __eq__(self, other: object) -> bool:
         return type(self) is type(other) and self.__dict__ == other.__dict__
 
     __hash__ = object.__hash__
+
+
+def _method(owner: Any, name: str) -> Callable[..., Any]:
+    found: Callable[..., Any] | None = getattr(owner, name, None)
+    if found is None:
+        raise ValueError(f"Could not find the method {name} of pandas; file_type= is the end of its name, as in 'csv'")
+    return found
 
 
 _COMPRESSIONS: dict[str, tuple[Callable[..., bytes], Callable[..., bytes]]] = {

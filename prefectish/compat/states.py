@@ -6,13 +6,17 @@ from datetime import datetime
 from typing import Any
 
 from prefectish.compat.configuration import __version__
-from prefectish.compat.results import Result
-from prefectish.engine.state import Mapped, Queued, State, Submitted, innermost
+from prefectish.compat.results import NoResult, Result
+from prefectish.engine.scheduling.run_state import NEVER_STARTED, NOT_RUN
+from prefectish.engine.state import Deferred, Mapped, Pending, Queued, State, Submitted, innermost
+from prefectish.engine.worker.attempt import PENDING, RUNNING
 from prefectish.engine.worker.stored_result import Stored
 from prefectish.safe_repr import printable
 
 #: What of a state is a time.
 TIMES = frozenset({"start_time", "cached_result_expiration"})
+#: States that the engine gives to many tasks.
+_SHARED = (PENDING, RUNNING, NOT_RUN, NEVER_STARTED)
 
 
 class ClientFailed(State, public=("state",)):
@@ -38,19 +42,61 @@ def is_meta_state(self: State) -> bool:
     return isinstance(self, Queued | Submitted | ClientFailed)
 
 
+def is_pending(self: State) -> bool:
+    """Tell whether it has not started; one that wraps another state is not asked."""
+    return isinstance(self, Pending) and not isinstance(self, Queued)
+
+
+def _get_result(self: State) -> Any:
+    raw = self._raw_result
+    if isinstance(raw, Deferred):
+        return raw
+    return NoResult if raw is None else Result(raw)
+
+
+def _set_result(self: State, result: Any) -> None:
+    object.__setattr__(self, "_raw_result", None if result is NoResult else result)
+
+
+def set_attribute(self: State, name: str, value: Any) -> None:
+    """Set what the class of the state has, as a handler did; its other names stay unknown."""
+    if any(self is shared for shared in _SHARED):
+        raise AttributeError(f"{self!r} is the state of many tasks; return state.replace({name}=...) from the handler")
+    name = {"result": "_raw_result", "context": "_context", "cached_inputs": "_cached_inputs"}.get(name, name)
+    if name == "_result":
+        _set_result(self, value)
+    elif name == "n_map_states":
+        object.__setattr__(self, "_n_map_states", value)
+    elif name in self._slots or hasattr(self, "__dict__"):
+        object.__setattr__(self, name, innermost(value) if name == "state" else value)
+    else:
+        raise AttributeError(f"{type(self).__name__} has no {name!r}; keep it in its context: state.context[{name!r}]")
+
+
+def get_context(self: State) -> dict[str, Any]:
+    """Return values that describe the run in which the state arose; a handler may add to them."""
+    if self._context is None and not any(self is shared for shared in _SHARED):
+        object.__setattr__(self, "_context", {})
+    found: dict[str, Any] | None = self._context
+    return {} if found is None else found
+
+
 def load_result(self: State, result: Any = None) -> State:
-    """Return the state with its result read: by its own result object, or by `result`, where it only has a location."""
+    """Read the result: by its own result object, or by `result`, where it only has a location; return the state."""
     if isinstance(self, Mapped):
-        return self.replace(
-            map_states=[None if child is None else load_result(child, result) for child in self.map_states]
-        )
-    return self.replace(result=_read(self._raw_result, result))
+        for child in self.map_states:
+            if child is not None:
+                load_result(child, result)
+    else:
+        _set_result(self, _read(self._raw_result, result))
+    return self
 
 
 def load_cached_results(self: State, results: dict[str, Any] | None = None) -> State:
-    """Return the state with its cached inputs read, by the result objects of these names."""
-    read = {name: _read(value, (results or {}).get(name)) for name, value in self.cached_inputs.items()}
-    return self.replace(cached_inputs=read)
+    """Read the cached inputs by the result objects of these names; return the state."""
+    for name, value in self.cached_inputs.items():
+        self.cached_inputs[name] = _read(value, (results or {}).get(name))
+    return self
 
 
 def _read(kept: Any, reader: Any) -> Any:
@@ -61,21 +107,68 @@ def _read(kept: Any, reader: Any) -> Any:
 
 
 def serialize(self: State) -> dict[str, Any]:
-    """Return what the state is as a dict; results and messages as they are, times as text."""
-    own = {name: getattr(self, name) for name in self._public}
-    own = {name: value.isoformat() if isinstance(value, datetime) else value for name, value in own.items()}
-    facts = {"type": type(self).__name__, "message": self.message, "result": self.result, "context": self.context}
-    return {**facts, **own, "__version__": __version__}
+    """Return what the state is as JSON takes it: of a result its location alone, times as text."""
+    own = {name: _plain(getattr(self, name)) for name in self._public if name != "cached_inputs"}
+    raw = self._raw_result
+    kind = "NoResultType" if raw is None or raw is NoResult else "Result"
+    return {
+        "type": type(self).__name__,
+        "__version__": __version__,
+        "message": None if self.message is None else str(self.message),
+        "context": {name: _plain(value) for name, value in self.context.items()},
+        "cached_inputs": {
+            name: {"type": "Result", "location": _place(value)} for name, value in self.cached_inputs.items()
+        },
+        "_result": {"type": kind, "location": _place(raw), "__version__": __version__},
+        **own,
+    }
+
+
+def _place(value: Any) -> str | None:
+    location = getattr(value, "location", None)
+    return location if isinstance(location, str) else None
+
+
+def _plain(value: Any) -> Any:
+    """Return a value of a state as JSON takes it."""
+    if isinstance(value, datetime):
+        return value.isoformat()
+    if isinstance(value, State):
+        return serialize(value)
+    if isinstance(value, dict):
+        return {str(name): _plain(each) for name, each in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_plain(each) for each in value]
+    return value if value is None or isinstance(value, str | int | float | bool) else repr(value)
 
 
 def deserialize(json_blob: dict[str, Any]) -> State:
     """Return the state of a dict."""
-    classes = {cls.__name__: cls for cls in State.children(include_self=True)}
-    facts = {name: value for name, value in json_blob.items() if name not in ("type", "__version__")}
+    cls = {cls.__name__: cls for cls in State.children(include_self=True)}[json_blob["type"]]
+    facts = {name: value for name, value in json_blob.items() if name in _taken(cls)}
     for name in TIMES & facts.keys():
         if isinstance(facts[name], str):
             facts[name] = datetime.fromisoformat(facts[name])
-    return classes[json_blob["type"]](**facts)
+    if isinstance(facts.get("state"), dict):
+        facts["state"] = deserialize(facts["state"])
+    facts["map_states"] = [
+        deserialize(child) if isinstance(child, dict) else None for child in facts.get("map_states") or ()
+    ]
+    if not issubclass(cls, Mapped):
+        del facts["map_states"]
+    inputs = json_blob.get("cached_inputs") or {}
+    facts["cached_inputs"] = {name: Result(location=value["location"]) for name, value in inputs.items()}
+    location = (json_blob.get("_result") or {}).get("location")
+    return cls(result=None if location is None else Result(location=location), **facts)
+
+
+def _taken(cls: type[State]) -> set[str]:
+    return {"message", "context", *cls._public}
+
+
+def names_of(self: State) -> list[str]:
+    """Return the names of its attributes: those that Prefect 1 had, and the rest but questions."""
+    return [name for name in object.__dir__(self) if not name.startswith("is_") or name in QUESTIONS]
 
 
 def represent(self: State) -> str:
@@ -83,8 +176,18 @@ def represent(self: State) -> str:
     return f'<{type(self).__name__}: "{printable(self.message)}">' if self.message else f"<{type(self).__name__}>"
 
 
+#: The questions that a state of Prefect 1 answers.
+QUESTIONS = frozenset({
+    "is_cached", "is_failed", "is_finished", "is_looped", "is_mapped", "is_meta_state", "is_pending", "is_queued",
+    "is_retrying", "is_running", "is_scheduled", "is_skipped", "is_submitted", "is_successful",
+})  # fmt: skip
 #: Methods that the engine's states have while `prefect` is installed.
 METHODS: dict[str, Any] = {
+    "__setattr__": set_attribute,
+    "__dir__": names_of,
+    "_result": property(_get_result, _set_result),
+    "context": property(get_context),
+    "is_pending": is_pending,
     "is_meta_state": is_meta_state,
     "load_result": load_result,
     "load_cached_results": load_cached_results,

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import inspect
 import operator
+import sys
 import typing
 import warnings
 from collections.abc import Callable, Mapping
 from datetime import timedelta
+from functools import lru_cache
+from importlib import import_module
 from typing import Any
 
 from prefectish.caching.validators import duration_only, never_use
@@ -182,24 +185,52 @@ def _hints(function: Callable[..., Any]) -> dict[str, Any]:
         return dict(getattr(function, "__annotations__", {}))
 
 
+def place_of(found: Any) -> str:
+    """Return the dotted name of a class or a function: that of Prefect 1, if it had it."""
+    name = getattr(found, "__qualname__", type(found).__qualname__)
+    module = getattr(found, "__module__", type(found).__module__)
+    return _places(len(sys.modules)).get((module, name), f"{module}.{name}")
+
+
+@lru_cache(maxsize=1)
+def _places(loaded: int) -> dict[tuple[str, str], str]:
+    """Return the names of Prefect 1 of what is imported, each in the innermost module that has it."""
+    table = import_module("prefectish.compat.names").MODULES
+    found: dict[tuple[str, str], str] = {}
+    for place, names in sorted(table.items(), key=lambda item: item[0].count(".")):
+        for name, source in names.items():
+            here = getattr(sys.modules.get(source.module), source.name or "", None)
+            if hasattr(here, "__qualname__"):
+                found[here.__module__, here.__qualname__] = f"{place}.{name}"
+    return found
+
+
+def _function(found: Callable[..., Any] | None) -> dict[str, Any] | None:
+    """Return a trigger or a validator as plain values."""
+    return None if found is None else {"fn": place_of(found), "kwargs": {}}
+
+
 def described(task: OwnTask[Any]) -> dict[str, Any]:
     """Return what a task is as plain values."""
-    kind = type(task)
+    delay = task.retry_delay
+    inputs = getattr(task, "inputs", dict)()
     return {
         "name": task.name,
         "slug": task.slug,
-        "type": f"{kind.__module__}.{kind.__name__}",
+        "type": place_of(type(task)),
         "tags": sorted(task.tags),
         "max_retries": task.max_retries,
-        "retry_delay": task.retry_delay.total_seconds()
-        if isinstance(task.retry_delay, timedelta)
-        else task.retry_delay,
+        "retry_delay": delay.total_seconds() if isinstance(delay, timedelta) else delay,
         "timeout": task.timeout,
-        "trigger": getattr(task.trigger, "__name__", repr(task.trigger)),
+        "trigger": _function(task.trigger),
         "skip_on_upstream_skip": task.skip_on_upstream_skip,
         "cache_for": None if task.cache_for is None else task.cache_for.total_seconds(),
         "cache_key": task.cache_key,
+        "cache_validator": _function(task.cache_validator),
         "auto_generated": task.auto_generated,
+        "is_mapped": False,
+        "inputs": {name: {**facts, "type": str(facts["type"])} for name, facts in inputs.items()},
+        "outputs": str(getattr(task, "outputs", lambda: Any)()),
         "__version__": __version__,
     }
 

@@ -22,10 +22,24 @@ def all_inputs(state: Cached, inputs: Inputs, parameters: Inputs) -> bool:
     return validators.all_inputs(plain, _values(inputs), parameters or {})
 
 
-class partial_inputs_only(validators.partial_inputs_only):
+class _Partial:
+    """Lets a validator with options be called with a state at once, and not only by its options."""
+
+    def __new__(cls, state: Any = None, inputs: Inputs = None, parameters: Inputs = None, **options: Any) -> Any:
+        """Return a validator; of a state, whether it can be used."""
+        if isinstance(state, Cached):
+            return cls(**options)(state, inputs, parameters)  # type: ignore[operator]
+        return super().__new__(cls)
+
+
+class partial_inputs_only(_Partial, validators.partial_inputs_only):
     """See :class:`prefectish.engine.cache_validators.partial_inputs_only`."""
 
     def __call__(self, state: Cached, inputs: Inputs, parameters: Inputs) -> bool:
         """Whether the state can be used."""
         plain = state.replace(cached_inputs=_values(state.cached_inputs))
         return super().__call__(plain, _values(inputs), parameters or {})
+
+
+class partial_parameters_only(_Partial, validators.partial_parameters_only):
+    """See :class:`prefectish.engine.cache_validators.partial_parameters_only`."""

@@ -83,9 +83,9 @@ class List(_Members):
 class Tuple(_Members):
     """Collect results in a tuple, or with `make` in a named tuple."""
 
-    def __init__(self, make: Callable[[Iterable[Any]], Any] = tuple) -> None:
+    def __init__(self, make: Callable[[Iterable[Any]], Any] = tuple, **options: Any) -> None:
         self.make = make
-        super().__init__()
+        super().__init__(**options)
 
     def run(self, **items: Any) -> Any:
         """Return the members in their order."""
@@ -95,9 +95,9 @@ class Tuple(_Members):
 class Set(_Members):
     """Collect results in a set or frozenset."""
 
-    def __init__(self, make: Callable[[Iterable[Any]], Any] = set) -> None:
+    def __init__(self, make: Callable[[Iterable[Any]], Any] = set, **options: Any) -> None:
         self.make = make
-        super().__init__()
+        super().__init__(**options)
 
     def run(self, **items: Any) -> Any:
         """Return the members."""
@@ -114,11 +114,13 @@ class Dict(Task):
         entries = {f"key_{i}": key for i, key in enumerate(keys)}
         return super().bind(**entries, **{f"value_{i}": value for i, value in enumerate(values)}, **options)
 
-    def run(self, **entries: Any) -> Any:
-        """Return the dict in its order."""
-        keys = {name: value for name, value in entries.items() if name.startswith("key_")}
-        values = {name: value for name, value in entries.items() if name.startswith("value_")}
-        return dict(zip(_in_order(keys), _in_order(values), strict=True))
+    def run(self, keys: Iterable[Any] = (), values: Iterable[Any] = (), **entries: Any) -> Any:
+        """Return the dict in its order: of keys and values, or as a flow passes them."""
+        named = [
+            _in_order({name: value for name, value in entries.items() if name.startswith(prefix)})
+            for prefix in ("key_", "value_")
+        ]
+        return {**dict(zip(keys, values, strict=True)), **dict(zip(*named, strict=True))}
 
 
 class Filled(_Members):

@@ -88,7 +88,7 @@ class TestResults:
         double = task(lambda x: [x] * 2, name="double", **options)
         with Flow("own", result=place if where == "flow" else None) as flow:
             doubled = double.map([1, 2])
-        assert run(flow).result[doubled].result == [[1, 1], [2, 2]]
+        assert run(flow, context={"checkpointing": True}).result[doubled].result == [[1, 1], [2, 2]]
         assert (tmp_path / "double-0.txt").read_text() == "[1, 1]"
 
     def test_a_result_that_cannot_write_only_carries_the_value(self):

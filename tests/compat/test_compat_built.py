@@ -188,11 +188,76 @@ class TestStates:
 
         assert Scheduled(start_time=datetime(2022, 1, 1)).start_time == datetime(2022, 1, 1, tzinfo=UTC)
 
-    def test_a_frozen_state_leads_out(self):
-        from prefect.engine.state import Success
+    def test_a_handler_may_change_them(self):
+        from prefect import Flow, task
+        from prefect.engine.result import Result
+        from prefect.engine.state import Queued, Running, Scheduled, Submitted, Success
 
-        with pytest.raises(AttributeError, match=r"write state.replace\(result=...\)"):
-            Success().result = 1
+        def note(task, old, new):
+            if new.is_successful():
+                new.result, new.message = new.result + 1, "one more"
+                new.context["noted"] = True
+
+        with Flow("changes") as flow:
+            one = task(lambda: 1, name="one", state_handlers=[note])()
+        state = flow.run(history=False).result[one]
+        assert (state.result, state.message, state.context["noted"]) == (2, "one more", True)
+        assert isinstance(state._result, Result)
+        submitted = Submitted()
+        submitted.state = Queued(state=Running())
+        assert submitted.state.is_running()
+        due = Scheduled()
+        due.start_time = datetime(2022, 1, 1, tzinfo=UTC)
+        assert due.start_time.year == 2022
+        with pytest.raises(AttributeError, match=r"Success has no 'timestamp'; keep it in its context"):
+            Success().timestamp = 1
+
+    def test_states_that_many_tasks_have_stay_as_they_are(self):
+        from prefect import Flow, task
+
+        def spoil(task, old, new):
+            old.message = "spoilt"
+
+        with Flow("spoils") as flow:
+            task(lambda: 1, name="one", state_handlers=[spoil])()
+        state = flow.run(history=False)
+        assert "is the state of many tasks" in str(next(iter(state.result.values())).result)
+
+    def test_their_result_is_an_object(self):
+        from prefect.engine.result import NoResult, Result
+        from prefect.engine.results import PrefectResult
+        from prefect.engine.state import Mapped, Success
+
+        assert Success()._result == NoResult
+        assert Success(result=4)._result == Result(4)
+        kept = PrefectResult(location="3")
+        state = Success(result=kept)
+        assert state._result is kept
+        assert state.load_result() is state
+        assert state.result == 3
+        assert Mapped(map_states=[state]).result == [3]
+
+    def test_questions_are_those_of_prefect(self):
+        from prefect.engine.state import Mapped, Queued
+
+        def answers(state):
+            return {name for name in dir(state) if name.startswith("is_") and getattr(state, name)()}
+
+        assert answers(Queued()) == {"is_meta_state", "is_queued", "is_scheduled"}
+        assert answers(Mapped()) == {"is_finished", "is_successful", "is_mapped"}
+
+    def test_written_down_they_have_the_location_of_their_result(self):
+        import json
+
+        from prefect.engine.results import PrefectResult
+        from prefect.engine.state import Queued, Running, State, Success
+
+        blob = json.loads(json.dumps(Success("m", object(), context={"tags": ["a"]}).serialize()))
+        assert (blob["type"], blob["__version__"], blob["context"]) == ("Success", "1.4.1", {"tags": ["a"]})
+        assert State.deserialize(blob).result is None
+        blob = json.loads(json.dumps(Success(result=PrefectResult(value=5, location="5")).serialize()))
+        assert State.deserialize(blob).load_result(PrefectResult()).result == 5
+        assert State.deserialize(Queued(state=Running("x")).serialize()).state.message == "x"
 
     def test_they_can_be_written_down(self):
         from prefect.engine.state import Queued, Retrying, State

@@ -168,3 +168,75 @@ def test_a_flow_runs_by_the_runner_that_it_is_given():
     state = flow.run(x=3, runner_cls=Mine)
     assert (state.message, state.result[x].result) == ("mine", 3)
     assert FlowRunner(flow).task_runner_cls is TaskRunner
+
+
+def test_results_are_stored_where_checkpointing_is_on(tmp_path):
+    from prefect import Flow, context, task
+    from prefect.engine import TaskRunner
+    from prefect.engine.results import LocalResult
+    from prefect.utilities.configuration import set_temporary_config
+
+    one = task(lambda: 1, name="one", result=LocalResult(str(tmp_path)), target="{task_name}.txt")
+    with Flow("stores") as flow:
+        made = one()
+    place = tmp_path / "one.txt"
+    assert flow.run(history=False).result[made].result == 1
+    TaskRunner(one).run()
+    assert not place.exists()
+    for on in (set_temporary_config({"flows.checkpointing": True}), context(checkpointing=True)):
+        with on:
+            assert flow.run(history=False).is_successful()
+        assert place.exists()
+        assert flow.run(history=False).result[made].is_cached()  # a target is looked for anyway
+        place.unlink()
+
+
+def test_cached_states_are_those_of_the_context():
+    from prefect import Flow, Task, context
+    from prefect.engine import TaskRunner
+    from prefect.engine.state import Cached
+
+    class Once(Task):
+        def run(self):
+            return 1
+
+    once = Once("cached-by-context", cache_for=timedelta(days=1))
+    stale = Cached(result=5, cached_result_expiration=datetime(2020, 1, 1, tzinfo=UTC))
+    assert TaskRunner(once).run(state=stale).result == 1
+    kept = Cached(result=5, cached_result_expiration=datetime.now(UTC) + timedelta(days=1))
+    assert TaskRunner(once).run(context={"caches": {once.name: [kept]}}).result == 5
+    assert TaskRunner(once).run().result == 1
+    with Flow("caches") as flow:
+        made = once()
+    with context(caches={}):
+        assert flow.run(history=False).result[made].result == 1
+        assert [state.result for state in context.caches[once.name]] == [1]
+        assert flow.run(history=False).result[made].why_not_cached() is None
+        context["caches"] = {once.name: [kept]}
+        assert flow.run(history=False).result[made].result == 5
+
+
+def test_what_is_paused_is_asked_about(monkeypatch):
+    from prefect import Flow, task
+    from prefect.utilities.tasks import pause_task
+
+    monkeypatch.setattr("builtins.input", lambda text: "y")
+
+    @task
+    def waits():
+        pause_task("for an answer")
+        return 4
+
+    with Flow("asks") as flow:
+        paused = waits()
+    assert flow.run(history=False).result[paused].result == 4
+
+
+def test_validators_with_options_judge_at_once():
+    from prefect.engine.cache_validators import partial_inputs_only, partial_parameters_only
+    from prefect.engine.state import Cached
+
+    kept = Cached(cached_inputs={"x": 1, "y": 2}, cached_parameters={"p": 1})
+    assert partial_inputs_only(kept, {"x": 1, "y": 3}, None, validate_on=["x"])
+    assert not partial_inputs_only(validate_on=["y"])(kept, {"x": 1, "y": 3}, None)
+    assert not partial_parameters_only(kept, None, {"p": 2}, validate_on=["p"])

@@ -237,3 +237,76 @@ def test_a_tail_recursive_function_needs_no_frames():
         return total
 
     assert count(5000) == 5000
+
+
+def test_flows_and_tasks_as_plain_values():
+    import json
+
+    from prefect import Flow, Parameter, task
+    from prefect.triggers import all_failed
+
+    with Flow("plain") as flow:
+        x = Parameter("x", default=3)
+        task(lambda n: n, name="mapped", trigger=all_failed).map(x)
+    found = json.loads(json.dumps(flow.serialize()))
+    assert (found["type"], found["__version__"]) == ("prefect.core.flow.Flow", "1.4.1")
+    assert found["parameters"][0]["type"] == "prefect.core.parameter.Parameter"
+    mapped = next(facts for facts in found["tasks"] if facts["name"] == "mapped")
+    assert mapped["trigger"] == {"fn": "prefect.triggers.all_failed", "kwargs": {}}
+    assert mapped["cache_validator"]["fn"] == "prefect.engine.cache_validators.never_use"
+    assert (mapped["is_mapped"], mapped["inputs"]["n"]["required"]) == (True, True)
+    second = flow.get_tasks("mapped")[0]
+    flow.add_edge(second, task(lambda: 1, name="end"))
+    flow.add_edge(flow.get_tasks("end")[0], second)
+    with pytest.raises(ValueError, match="cycle"):
+        flow.serialize()
+
+
+def test_edges_are_checked_as_they_come_if_that_is_asked_for():
+    from prefect import Flow, Parameter, Task
+
+    class Takes(Task):
+        def run(self, x):
+            return x
+
+    flow, takes = Flow("checks"), Takes()
+    flow.add_edge(Task(), takes, key="x")
+    with pytest.raises(ValueError, match=r'Argument "x" for task .* has already been assigned in this flow'):
+        flow.add_edge(Task(), takes, key="x", validate=True)
+    with pytest.raises(TypeError):
+        flow.add_edge(Task(), takes, key="y", validate=True)
+    with pytest.raises(ValueError, match="Parameters must be root tasks"):
+        flow.add_edge(Task(), Parameter("p"))
+    with pytest.raises(ValueError, match="was not found in"):
+        flow.edges_to(Task())
+
+
+def test_tasks_of_collections_and_branches_run_by_themselves():
+    from prefect import Flow, Parameter, context, task
+    from prefect.engine import signals
+    from prefect.tasks.control_flow import merge
+    from prefect.tasks.control_flow.conditional import CompareValue, Merge
+    from prefect.tasks.core.collections import Dict, Tuple
+
+    assert Dict().run(keys=["a", 1], values=[1, 2]) == {"a": 1, 1: 2}
+    with pytest.raises(ValueError, match="zip"):
+        Dict().run(keys=["a"], values=[])
+    assert Tuple(name="pair").name == "pair"
+    assert Merge(name="first").run(task_1=None, task_2=2) == 2
+    with pytest.raises(signals.SKIP, match='Provided value "b" did not match "a"'):
+        CompareValue("a").run("b")
+    with Flow("merges") as flow:
+        merged = merge(task(lambda: 1, name="one")(), checkpoint=False)
+    assert merged.checkpoint is False
+    assert flow.run(history=False).result[merged].result == 1
+    with context(parameters={}), pytest.raises(signals.FAIL, match='Parameter "x" was required'):
+        Parameter("x").run()
+
+
+def test_saved_flows_have_readable_names(tmp_path):
+    from prefect import Flow
+    from prefect.utilities.configuration import set_temporary_config
+
+    with set_temporary_config({"home_dir": str(tmp_path)}):
+        assert Flow("I am_a flow!").save().endswith("/i-am-a-flow.prefect")
+        assert Flow.load("I am_a flow!").name == "I am_a flow!"

@@ -28,7 +28,7 @@ with Flow("targets") as flow:
     two = second(one)
     doubled = each.map([1, 2, 3])
 
-RUNS = 2
+OPTIONS = {"context": {"checkpointing": True}}  # or PREFECT__FLOWS__CHECKPOINTING=true
 
 
 def check(state):

@@ -30,4 +30,5 @@ with Flow("targets", result=LocalResult(dir=FOLDER)) as flow:
     squares = square.map(found)
     name = where()
 
+CONTEXT = {"checkpointing": True}
 EXPECTED = {"numbers": [1, 2, 3], "square": [{"square": 1}, {"square": 4}, {"square": 9}], "where": "targets"}
