@@ -135,7 +135,9 @@ def test_causes_come_before_their_consequences():
 def test_map_shows_its_children(ran):
     page = safe(ran["load"]._repr_html_())
     assert "5 Success" in page.text
-    assert "[2], [5]" in page.text
+    assert "load[2], load[5]" in page.text
+    assert repr(ran["load"]) == 'Mapped("Mapped tasks ended.") of load: 5 of 7 items succeeded, 2 failed'
+    assert repr(ran["load"].children(failed=True)).startswith("<2 children\n    load[2]: Failed(")
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from prefectish.engine import state as states
 from prefectish.engine.driver.interrupts import STOPS
 from prefectish.engine.scheduling.causes import cause_of, described, normalised
 from prefectish.engine.state import Mapped, State
-from prefectish.engine.task_counts import TaskCounts
+from prefectish.engine.task_counts import TASK_NAME, TaskCounts
 from prefectish.engine.task_states import Arrow, is_by_task
 from prefectish.parameters import Parameter
 from prefectish.secrets.masking import mask
@@ -199,10 +199,13 @@ def _slowest(result: Any, named: Mapping[str, str]) -> list[SlowView]:
 
 def of_map(state: Mapped) -> RunView:
     """Return the view of the state of a map."""
-    causes, unseen = causes_of([("", state)])
-    task = of_task("children", "", state, "map")
+    name = str(state.context.get(TASK_NAME) or "")
+    causes, unseen = causes_of([(name, state)])
+    task = of_task("children", name, state, "map")
     counts = state.counts() or TaskCounts({}, {})
-    return RunView("Map", "Mapped", state.color, text_of(state.message), [task], (), causes, unseen, counts=counts)
+    return RunView(
+        name or "Map", "Mapped", state.color, text_of(state.message), [task], (), causes, unseen, counts=counts
+    )
 
 
 def _facts(state: State) -> list[tuple[str, str]]:

@@ -40,6 +40,7 @@ from prefectish.engine.capture import same_value
 from prefectish.engine.context import current
 from prefectish.engine.deferred import Deferred
 from prefectish.engine.state_column import SUCCEEDED, StateColumn
+from prefectish.engine.task_counts import TASK_NAME
 from prefectish.engine.task_states import Children, Parents, Readable
 from prefectish.exception_pickling import PickledException, traceback_of
 from prefectish.missing_names import lead_out
@@ -209,8 +210,8 @@ class State(Readable):
 
     def __repr__(self) -> str:
         quoted = "" if self.message is None or self.message == "" else f'"{printable(self.message)}"'
-        text = f"{type(self).__name__}({quoted})"
-        counts = self.counts()
+        text, name, counts = f"{type(self).__name__}({quoted})", self.context.get(TASK_NAME), self.counts()
+        text = f"{text} of {printable(name)}" if name else text
         return text if counts is None or counts.is_clean or not counts.items else f"{text}: {counts.text()}"
 
     def __setattr__(self, name: str, value: Any) -> NoReturn:

@@ -24,7 +24,9 @@ KINDS = {
     "Cached": "succeeded",
     "Looped": "succeeded",
 }
-#: The order in which counts are told.
+#: The name of its task, in the context of the state of a map.
+TASK_NAME = "task_name"
+#: The order in which counts are shown.
 ORDER = ("failed", "not run", "skipped", "cancelled", "not started", "not finished")
 
 

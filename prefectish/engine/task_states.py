@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, overload
 
-from prefectish.engine.task_counts import TaskCounts
+from prefectish.engine.task_counts import TASK_NAME, TaskCounts
 from prefectish.safe_repr import as_html, printable
 
 if TYPE_CHECKING:
@@ -607,7 +607,7 @@ def _tasks_of(state: Any) -> Mapping[Any, Any]:
 
 
 def _child_states(parent: Any, /, task: Any = None, *, failed: bool | None = None, state: Any = None) -> ChildStates:
-    label, place = "", None
+    label, place = parent.context.get(TASK_NAME, ""), None
     if task is not None:
         states = _tasks_of(parent)
         slugs = {known: _slug(states, known) for known in states}

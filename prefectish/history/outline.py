@@ -11,6 +11,7 @@ from sqlalchemy import select
 from prefectish import config
 from prefectish.engine.context import get_logger
 from prefectish.engine.state import Mapped, Pending, State
+from prefectish.engine.task_counts import TASK_NAME
 from prefectish.engine.task_states import Arrow, ChildCost, TaskStates
 from prefectish.errors import HistoryWriteError
 from prefectish.history import schema
@@ -101,7 +102,8 @@ def _state_of(run: RunRow, task: Mapping[str, Any]) -> State:
     else:
         children = [_STATES[name]() for name, count in counts.items() for _ in range(count)]
     if task["mapped"]:
-        return Mapped("Recorded.", map_states=children, n_map_states=len(children))
+        name = {TASK_NAME: task["name"]}
+        return Mapped("Recorded.", map_states=children, n_map_states=len(children), context=name)
     return children[0] if children else Pending()
 
 

@@ -36,6 +36,7 @@ from prefectish.engine.scheduling.run_state import (
 )
 from prefectish.engine.state import Cached, Mapped, State, Success, cell_of, plain_cells
 from prefectish.engine.state_column import OPEN, StateColumn
+from prefectish.engine.task_counts import TASK_NAME
 from prefectish.engine.transitions import validating
 from prefectish.engine.worker.cache import by_own_clock, is_hit, remember
 from prefectish.kinds import is_a
@@ -148,7 +149,8 @@ class Changes(MapChanges):
         step_state.final = True
         if step_state.step.mapped:
             states = children.in_order(None if map_state is None else map_state.order())
-            step_state.state = Mapped("Mapped tasks ended.", map_states=states, n_map_states=len(states))
+            name = {TASK_NAME: step_state.step.task.name}
+            step_state.state = Mapped("Mapped tasks ended.", map_states=states, n_map_states=len(states), context=name)
             if step_state.rerun or not self._is_resumed:  # else its handlers were called when it ended
                 notify_map_ended(step_state.step.task, step_state.state)
         else:

@@ -44,7 +44,7 @@ from prefectish.engine.scheduling.open_rows import OpenRows
 from prefectish.engine.scheduling.timers import Timers
 from prefectish.engine.state import Cancelled, Mapped, Pending, State
 from prefectish.engine.state_column import OPEN, StateColumn
-from prefectish.engine.task_counts import NOT_STARTED
+from prefectish.engine.task_counts import NOT_STARTED, TASK_NAME
 from prefectish.engine.worker.decide import unread_item
 from prefectish.engine.worker.logs.relay import AttemptLog
 from prefectish.errors import describe
@@ -170,7 +170,10 @@ class StepState:
             return self.state
         cells = [self._waiting(row) if cell is OPEN else cell for row, cell in enumerate(self.children.cells)]
         states = StateColumn(cells).in_order(self.map_state.order() if self.map_state else None)
-        return Mapped("Mapped tasks submitted for execution.", map_states=states, n_map_states=len(states))
+        name = {TASK_NAME: self.step.task.name}
+        return Mapped(
+            "Mapped tasks submitted for execution.", map_states=states, n_map_states=len(states), context=name
+        )
 
     @property
     def outcome(self) -> State:
