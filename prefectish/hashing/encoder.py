@@ -43,6 +43,9 @@ def stable_hash(value: Any) -> str:
 
 def named_hash(name: str, value: Any) -> str:
     """Hash a value as :func:`stable_hash` does; the path in an error begins with this name."""
+    kind = type(value)
+    if (scalar := SCALARS.get(kind)) is not None:  # items are, as a rule, and each child has one
+        return digest(kind.__name__, scalar(value)).hex()
     try:
         return Tree().node(value).hex()
     except Unhashable as error:

@@ -7,7 +7,8 @@ refused where it is read, by name, and goes no further.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import NoneType
 from typing import Any
 
 from sqlalchemy import Column, Float, Integer, Table, Text
@@ -62,6 +63,17 @@ class Cell(TypeDecorator[Any]):
             raise BadCell(f"{self.name} must be {self._wanted()}, got {_shown(value)}")
 
         return checked
+
+    def check(self, values: Sequence[Any]) -> None:
+        """Raise BadCell for a value that is none of this column; of many integers only the extremes are looked at."""
+        kinds = set(map(type, values))
+        if kinds <= {NoneType} or kinds == {str} == self.kinds:
+            return
+        if kinds == {int} == self.kinds and self.low <= min(values) and max(values) <= self.high:
+            return
+        one = self.result_processor(None, None)
+        for value in values:
+            one(value)
 
     def _wanted(self) -> str:
         return f"a number from {self.low:.0f} to {self.high:.0f}" if self.is_number else "a text"

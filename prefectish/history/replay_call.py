@@ -7,7 +7,7 @@ record knows is not run, except for the call that is wanted. That is caught on i
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, NoReturn
 
@@ -96,7 +96,7 @@ class RunWithoutChild(Resumption):
         """Return None: nothing is recorded."""
         return None
 
-    def _check_unchanged(self, step: Step, row: Any, rows: list[ChildRow], changed: set[str]) -> None:
+    def _check_unchanged(self, step: Step, row: Any, states: Collection[int], changed: set[str]) -> None:
         """Accept corrected code: what ended keeps its results."""
 
     def recall(self, plan: Plan) -> PreviousRun:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from functools import cached_property, partial
+from itertools import chain
 from typing import Any
 
 from sqlalchemy import Connection, select, update
@@ -13,7 +15,7 @@ from prefectish.engine.jobs.references import Gone
 from prefectish.engine.plan.item_key import ItemId
 from prefectish.engine.plan.steps import Plan, Step
 from prefectish.engine.scheduling.previous_run import PreviousResult, PreviousRun, PreviousWait
-from prefectish.engine.state import Failed, Paused, Resume, Retrying, Scheduled, State
+from prefectish.engine.state import Cached, Failed, Paused, Resume, Retrying, Scheduled, Skipped, State, Success
 from prefectish.engine.state import State as AnyState
 from prefectish.engine.state_column import SUCCEEDED
 from prefectish.engine.worker.stored_result import Stored, is_replaced
@@ -21,6 +23,7 @@ from prefectish.errors import RemoteError, ResultCorrupt, ResumeMismatch, RunLoc
 from prefectish.flow_version import differs_only_in_closure, task_version
 from prefectish.history import holders, schema
 from prefectish.history.children import ChildRow, WaitingRow
+from prefectish.history.columns import ChildColumns
 from prefectish.history.holders import Life, life_of, own_holder, shown, stands_still
 from prefectish.history.inputs import inputs_digest
 from prefectish.history.queries import RunRow
@@ -29,7 +32,6 @@ from prefectish.history.recorder import HistoryRecorder
 from prefectish.history.rows import NO_RESULT, rows_of, text_number
 from prefectish.history.store import HistoryStore, open_store
 from prefectish.history.stored import StoredResults
-from prefectish.kinds import is_a
 from prefectish.results.base import Result
 
 #: Message of an attempt that was running when its client died.
@@ -133,26 +135,24 @@ class Resumption:
                 if (
                     plan.grows and step.fan_in is None and not any(i.mapped for i in step.inputs)
                 ):  # calls, and none of them was recorded
-                    children[step.slug] = stored.missing(step, {}, 0, task_version(step.task))
+                    children[step.slug] = stored.missing(step, None, 0, task_version(step.task))
                     since[step.slug] = 0
                 return
-            every = self.run._every_row(step.slug)
+            columns = ChildColumns(self.run, step.slug, step.domain is None)
             # If a task ended, its children of the last part are complete; items of others were removed from the list.
-            rows = [child for child in every.values() if row.state is None or child.part == self.run.part]
-            self._check_unchanged(step, row, rows, self._changed)
+            states: Sequence[int] = columns.state
+            if row.state is not None and self.run.part:
+                parts = zip(columns.part, columns.state, strict=True)
+                states = [state for part, state in parts if part == self.run.part]
+            self._check_unchanged(step, row, states, self._changed)
             if row.inputs is None or row.inputs != inputs_digest(plan, step):
                 self._changed.add(step.slug)  # its inputs have changed
-            counted = {identity: child for identity, child in every.items() if child.made >= row.since}
-            children[step.slug] = RecordedChildren(self.run, step, counted, row.state is not None)
-            widths[step.slug] = len(rows)
+            unrecorded: dict[ItemId, PreviousResult] = {}
             if row.version == task_version(step.task):
-                single = step.domain is None
-                places = {key: (child.part, -1 if single else child.row) for key, child in every.items()}
-                unrecorded = stored.missing(step, places, row.since)
+                unrecorded = stored.missing(step, columns, row.since)
                 since[step.slug] = row.since
-                if unrecorded:
-                    children[step.slug] = {**unrecorded, **children[step.slug]}
-                widths[step.slug] += sum(found.generation == self.run.part for found in unrecorded.values())
+            children[step.slug] = RecordedChildren(self.run, step, columns, row, unrecorded)
+            widths[step.slug] = len(states) + sum(found.generation == self.run.part for found in unrecorded.values())
 
         for step in plan.steps:
             learn(step)
@@ -161,14 +161,14 @@ class Resumption:
         options = (self._changed, self.retry_failed, learn, self._chosen, since)
         return PreviousRun(children, waiting, widths, *options)
 
-    def _check_unchanged(self, step: Step, row: Any, rows: list[Any], changed: set[str]) -> None:
+    def _check_unchanged(self, step: Step, row: Any, states: Collection[int], changed: set[str]) -> None:
         version = task_version(step.task)
         if row.version == version:
             return
-        some_failed = any(child.state in schema.FAILED_CODES for child in rows)
+        some_failed = not schema.FAILED_CODES.isdisjoint(states)
         if self.retry_failed and some_failed:
             return  # the code was changed to fix the failed children
-        if not rows:
+        if not states:
             return  # the old code produced no results
         if not self.force and differs_only_in_closure(row.version, version):
             text = "values in the closure of task %s have changed; its finished results are kept, unless force=True"
@@ -196,39 +196,88 @@ class Resumption:
 
 
 class RecordedChildren(Mapping[ItemId, PreviousResult]):
-    """The recorded children of a task; what is known of one is made when it is asked for.
+    """The children of a task that are known from before; what is known of one is made when it is asked for.
 
     Parameters
     ----------
-    rows
-        Their rows in the history, by identity.
-    has_ended
-        Whether the task had ended: then items of children that are not of the last part were removed from the list.
+    columns
+        Their records.
+    row
+        The record of the task. If it has ended, items of children that are not of the last part were removed from the
+        list; children that ended before the part `since` do not count.
+    unrecorded
+        Those that are known from their results.
     """
 
-    def __init__(self, run: RunRow, step: Step, rows: Mapping[ItemId, Any], has_ended: bool) -> None:
-        self._run = run
-        self._step = step
-        self._rows = rows
-        self._has_ended = has_ended
-        self._known: dict[ItemId, PreviousResult] = {}
+    def __init__(
+        self,
+        run: RunRow,
+        step: Step,
+        columns: ChildColumns,
+        row: Any,
+        unrecorded: Mapping[ItemId, PreviousResult],
+    ) -> None:
+        self.run, self.step, self.columns = run, step, columns
+        self._since: int = row.since
+        self._has_ended = row.state is not None
+        self._unrecorded = unrecorded
+
+    def _find(self, identity: ItemId) -> int | None:
+        at = self.columns.find(identity)
+        return None if at is None or self.columns.made[at] < self._since else at
 
     def __getitem__(self, identity: ItemId) -> PreviousResult:
-        found = self._known.get(identity)
-        if found is None:
-            row = self._rows[identity]
-            had_left = self._has_ended and row.part < self._run.part
-            found = self._known[identity] = recorded(self._step, ChildRow(self._run, row), had_left)
-        return found
+        at = self._find(identity)
+        return self._unrecorded[identity] if at is None else RecordedResult(self, at)
 
     def __contains__(self, identity: object) -> bool:
-        return identity in self._rows
+        return self._find(identity) is not None or identity in self._unrecorded  # type: ignore[arg-type]
 
     def __iter__(self) -> Iterator[ItemId]:
-        return iter(self._rows)
+        counted = (identity for identity in self.columns if self._find(identity) is not None)
+        return chain((identity for identity in self._unrecorded if self._find(identity) is None), counted)
 
     def __len__(self) -> int:
-        return len(self._rows)
+        return sum(1 for _ in self)
+
+    def had_left(self, at: int) -> bool:
+        """Whether an item was removed from the list in the last part."""
+        return self._has_ended and self.columns.part[at] < self.run.part
+
+
+class RecordedResult(PreviousResult):
+    """What is known of a recorded child; its state is made when it is read."""
+
+    def __init__(self, children: RecordedChildren, at: int) -> None:
+        columns = children.columns
+        self._children, self._at = children, at
+        self.kind = STATE_CLASSES[schema.STATES[columns.state[at]]]
+        self.row = None if children.had_left(at) else columns.row[at]
+        self.generation = columns.made[at]
+        self.attempts, self.seconds = columns.attempts[at], columns.seconds[at]
+
+    @cached_property
+    def worker(self) -> str | None:  # type: ignore[override]
+        """The process that ran it."""
+        return self._children.columns.worker_of(self._at)
+
+    @cached_property
+    def state(self) -> State:  # type: ignore[override]
+        """The state, with its result if that can be read."""
+        return self._made[0]
+
+    def _is_readable(self) -> bool:
+        return self._made[1]()
+
+    @cached_property
+    def _made(self) -> tuple[State, Callable[[], bool]]:
+        children, columns, at = self._children, self._children.columns, self._at
+        step = children.step
+        if columns.ended_well(at):
+            label = step.slug if step.domain is None else f"{step.slug}[{columns.row[at]}]"
+            maker = None if self.kind is Cached else children.run.id
+            return _with_result(self.kind, SUCCEEDED, columns.location[at], step.store, label, maker)
+        return _known(step, ChildRow(children.run, columns.full_row(at)))
 
 
 def _sign(row: Any) -> Any:
@@ -274,47 +323,47 @@ def _start(row: WaitingRow) -> State:
     return cls(row.message, start_time=row.due, context=dict(row.context))
 
 
-def recorded(step: Step, child: ChildRow, had_left: bool = False) -> PreviousResult:
-    """Return the state of a recorded child, with its result if that can be read.
-
-    Parameters
-    ----------
-    had_left
-        Whether its item was removed from the list in the last part.
-    """
-    label = child.slug if child.index is None else f"{child.slug}[{child.index}]"
+def recorded(step: Step, child: ChildRow) -> PreviousResult:
+    """Return the state of a recorded child, with its result if that can be read."""
     row = child._row
-    state, store = state_of(child, step.store, label)
-    location = child.location
-
-    def is_readable() -> bool:
-        return store is None or (location is not None and _is_sound(store, location, _maker(child)))
-
-    gone = is_a(state._raw_result, Gone)
-    place = None if had_left else row.row
-    attempt = (child.attempts, child.duration, child.worker)
-    return PreviousResult(state, (lambda: False) if gone else is_readable, place, row.made, *attempt)
+    state, is_readable = _known(step, child)
+    return PreviousResult(state, is_readable, row.row, row.made, child.attempts, child.duration, child.worker)
 
 
-def state_of(child: ChildRow, kept_in: Result | None, label: str) -> tuple[State, Result | None]:
-    """Return a state, and the store of its result; None if no store is needed."""
+def _known(step: Step, child: ChildRow) -> tuple[State, Callable[[], bool]]:
+    """Return the state of a recorded child, and what says whether its result can be read."""
+    return state_of(child, step.store, child.slug if child.index is None else f"{child.slug}[{child.index}]")
+
+
+def state_of(child: ChildRow, kept_in: Result | None, label: str) -> tuple[State, Callable[[], bool]]:
+    """Return a state, and what says whether its result can be read."""
     cls = STATE_CLASSES[child.state]
     if issubclass(cls, Failed):
         kind, _, text = (child.error or "").partition(": ")
-        return cls(child.error, RemoteError(kind, text, child.traceback), traceback=child.traceback), None
-    if not cls().is_successful() or child.state == "Skipped":
-        return cls(child.message), None
-    message = child.message or SUCCEEDED
-    if child._row.location == NO_RESULT:
-        return cls(message), None
-    if child.location is None or kept_in is None:
-        return cls(message, Gone(label)), None
-    return cls(message, Stored(kept_in, child.location, label, run_id=_maker(child))), kept_in
+        return cls(child.error, RemoteError(kind, text, child.traceback), traceback=child.traceback), _yes
+    if not issubclass(cls, Success) or cls is Skipped:
+        return cls(child.message), _yes
+    maker = None if cls is Cached else child._run.id  # what may have been found at its target is of any run
+    return _with_result(cls, child.message or SUCCEEDED, child._row.location, kept_in, label, maker)
 
 
-def _maker(child: ChildRow) -> str | None:
-    """Return the run that a result has to be of; None for what may have been found at its target."""
-    return None if child.state == "Cached" else child._run.id
+def _with_result(
+    cls: type[State], message: str, location: str | None, kept_in: Result | None, label: str, maker: str | None
+) -> tuple[State, Callable[[], bool]]:
+    """Return a successful state, and what says whether its result can be read, which `maker` has to have made."""
+    if location == NO_RESULT:
+        return cls(message), _yes
+    if location is None or kept_in is None:
+        return cls(message, Gone(label)), _no
+    return cls(message, Stored(kept_in, location, label, run_id=maker)), partial(_is_sound, kept_in, location, maker)
+
+
+def _yes() -> bool:
+    return True
+
+
+def _no() -> bool:
+    return False
 
 
 def _is_sound(store: Result, location: str, run_id: str | None) -> bool:

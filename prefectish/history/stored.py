@@ -6,7 +6,8 @@ The store is listed once for each run that is resumed; only files without a reco
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from itertools import count
 from typing import Any
 
 from prefectish.engine.capture import Value, capture
@@ -19,6 +20,7 @@ from prefectish.engine.worker import notes
 from prefectish.engine.worker.notes import HOLDS, STATE
 from prefectish.engine.worker.storage import ITEM, VERSION
 from prefectish.engine.worker.stored_result import Stored
+from prefectish.history.columns import ChildColumns
 from prefectish.results.base import Result, place_of
 
 _NAME = re.compile(r"(?P<part>\d+)/(?P<slug>.+)/(?P<index>\d+|single)\.(?P<attempt>\d+)")
@@ -41,31 +43,37 @@ class StoredResults:
         self._run_id = run_id
         self._part = part
         self._files: dict[Any, dict[str, dict[Row, tuple[int, str]]]] = {}
-        self._identities: dict[int, dict[Row, ItemId]] = {}
+        #: By map domain, what says which child was at a place; what was asked first knows best.
+        self._identities: dict[int, list[Callable[[Row], ItemId | None]]] = {}
 
     def missing(
-        self, step: Step, known: Mapping[ItemId, Row], since: int, version: str | None = None
+        self, step: Step, known: ChildColumns | None, since: int, version: str | None = None
     ) -> dict[ItemId, PreviousResult]:
         """Return the children of a step that ended without a record.
 
         Parameters
         ----------
         known
-            Those that are recorded, with their places.
+            Those that are recorded; None for none.
         since
             First part of the run whose results count.
         version
             Only results that tell that this code made them.
         """
-        rows = {row: identity for identity, row in known.items()}
-        domain = self._identities.setdefault(-1 - step.number if step.domain is None else step.domain, {})
-        for row, known_as in rows.items():
-            domain.setdefault(row, known_as)
+        domain = self._identities.setdefault(-1 - step.number if step.domain is None else step.domain, [])
+        if known is not None:
+            domain.append(known.identity_of)
         found: dict[ItemId, PreviousResult] = {}
         if step.store is None:
             return found
+        places: dict[Row, ItemId] = {}
+        domain.append(places.get)
+
+        def is_taken(child: ItemId) -> bool:
+            return child in found or (known is not None and known.find(child) is not None)
+
         for row, (attempt, name) in sorted(self._of(step.store).get(step.slug, {}).items(), reverse=True):
-            if row in rows or row[0] < since:
+            if row[0] < since or (known is not None and known.identity_of(row) is not None):
                 continue
             read = capture(_read, step, name, row[1])
             if not isinstance(read, Value) or read.value is None:
@@ -73,12 +81,12 @@ class StoredResults:
             state, facts = read.value
             if version is not None and facts.get(VERSION) != version:
                 continue
-            child = _identity(step, row, facts, domain, {*known, *found})
-            if child is None or child in known or child in found:
+            child = _identity(row, facts, domain, is_taken)
+            if child is None or is_taken(child):
                 continue
             # One of several of one key that was listed again since may be known by now.
             if row[0] == self._part or not child[1] or child[0] is None:
-                domain.setdefault(row, child)
+                places[row] = child
                 found[child] = PreviousResult(state, lambda: True, max(row[1], 0), row[0], attempt, 0.0, None)
         return found
 
@@ -112,14 +120,17 @@ def _read(step: Step, name: str, index: int) -> tuple[State, dict[str, Any]] | N
 
 
 def _identity(
-    step: Step, row: Row, facts: Mapping[str, Any], domain: Mapping[Row, ItemId], taken: set[ItemId]
+    row: Row,
+    facts: Mapping[str, Any],
+    domain: Sequence[Callable[[Row], ItemId | None]],
+    is_taken: Callable[[ItemId], bool],
 ) -> ItemId | None:
     """Return which child left a file: by the key of its item, else by the row that it continues."""
     if row[1] < 0:
         return None, 0
     if ITEM not in facts:
-        return domain.get(row)
+        return next((child for known in domain if (child := known(row)) is not None), None)
     key = facts[ITEM]
     if key is None:
         return None, row[1]
-    return key, next(n for n in range(len(taken) + 1) if (key, n) not in taken)
+    return next(child for n in count() if not is_taken(child := (key, n)))

@@ -13,10 +13,13 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from prefectish.engine.plan.item_key import ItemId
 from prefectish.engine.plan.steps import Plan, Step
-from prefectish.engine.state import Cancelled, Crashed, State
+from prefectish.engine.state import Cancelled, Crashed, Failed, State, Success
 
 if TYPE_CHECKING:
     from prefectish.engine.scheduling.events import Recorder
+
+
+_NO_ENDS = (Crashed, Cancelled)
 
 
 class RecordedRun(Protocol):
@@ -62,6 +65,11 @@ class PreviousResult:
         How often the run had been resumed when the attempt ran.
     attempts, seconds, worker
         Of the attempt that made it.
+
+    Attributes
+    ----------
+    kind
+        The class of the state.
     """
 
     def __init__(
@@ -74,13 +82,19 @@ class PreviousResult:
         seconds: float,
         worker: str | None,
     ) -> None:
-        self.state = state
+        self._state = state
+        self.kind: type[State] = type(state)
         self._is_readable = is_readable
         self.row = row
         self.generation = generation
         self.attempts = attempts
         self.seconds = seconds
         self.worker = worker
+
+    @property
+    def state(self) -> State:
+        """The state."""
+        return self._state
 
     @cached_property
     def readable(self) -> bool:
@@ -160,9 +174,9 @@ class PreviousRun:
         if slug in self._changed or (slug, identity) in self._forgotten:
             return None
         found = self._children.get(slug, {}).get(identity)
-        if found is None or isinstance(found.state, Crashed | Cancelled):
+        if found is None or issubclass(found.kind, _NO_ENDS):
             return None  # it did not come to an end of its own
-        if not (self._retry_failed and found.state.is_failed()):
+        if not (self._retry_failed and issubclass(found.kind, Failed)):
             return found
         return None if self._chosen is None or self._chosen(slug, found.row, found.state) else found
 
@@ -175,7 +189,7 @@ class PreviousRun:
         """Yield the children of a task that are kept, as far as their own record decides, and that have a result."""
         for identity in self._children.get(slug, {}):
             found = self.find(slug, identity)
-            if found is not None and found.state.is_successful():
+            if found is not None and issubclass(found.kind, Success):
                 yield identity, found
 
     def start(self, slug: str, identity: ItemId) -> PreviousWait | None:

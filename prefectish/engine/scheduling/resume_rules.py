@@ -163,8 +163,9 @@ class ResumeRules:
 
     def _note_kept(self, step_state: StepState, row: int, record: PreviousResult) -> None:
         number = step_state.step.number
-        self._generations[number, row] = record.generation
-        self._latest[number] = max(record.generation, self._latest.get(number, 0))
+        if record.generation:  # 0 is what is taken for one that is not noted
+            self._generations[number, row] = record.generation
+            self._latest[number] = max(record.generation, self._latest.get(number, 0))
         if record.row != row:
             self._moved.add(number)
 
