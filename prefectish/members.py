@@ -76,7 +76,8 @@ def holds(value: Any, kinds: tuple[type, ...]) -> bool:
 def _members(level: list[Any]) -> Iterable[Any]:
     if _ITERATED.issuperset(map(type, level)):
         return chain.from_iterable(level)
-    return chain.from_iterable(members_of(value) or () for value in level)
+    found = map(members_of, level)
+    return chain.from_iterable(members for members in found if members is not None)
 
 
 def has_members(cls: type) -> bool:
