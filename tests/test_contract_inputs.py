@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 
 import cloudpickle
 import pytest
@@ -545,3 +546,28 @@ def test_p13_an_iterator_that_is_flattened_is_refused_with_the_way_out(spelling,
         spelling.state(lambda: spelling.call(total, flatten(iter([[1], [2]]))))
     state = spelling.state(lambda: give.map(itertools.chain.from_iterable(iter([[1], [2, 3]]))))
     assert state.result == [1, 2, 3]
+
+
+class HidesItsClass(Sequence):
+    """Raises where `isinstance` asks it, as a proxy does that is bound to a request outside of it."""
+
+    def __init__(self, *values):
+        self.values = values
+
+    def __len__(self):
+        return len(self.values)
+
+    def __getitem__(self, position):
+        return self.values[position]
+
+    @property
+    def __class__(self):
+        raise RuntimeError("outside of a request")
+
+
+def test_u21_what_hides_its_class_is_mapped_over_flattened_and_waited_for(executor):
+    with Flow("hides") as built:
+        mapped, flat = give.map(HidesItsClass(1, 2)), give.map(flatten(HidesItsClass([1], [2, 3])))
+        waits = give.map([4], upstream_tasks=[HidesItsClass(5)])
+    state = built.run(executor=executor, history=False)
+    assert [list(state.result[each].result) for each in (mapped, flat, waits)] == [[1, 2], [1, 2, 3], [4]]

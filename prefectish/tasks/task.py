@@ -19,6 +19,7 @@ from prefectish.edges import allow_failure as allowing_failure
 from prefectish.engine.call_options import options_of_call, several
 from prefectish.engine.context import current, get_logger
 from prefectish.errors import FlowDefinitionError
+from prefectish.kinds import is_a
 from prefectish.safe_repr import printable
 from prefectish.tasks import options as task_options
 from prefectish.tasks.annotations import options_around
@@ -193,7 +194,7 @@ class Task(FlowNode, Generic[R]):
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         """Create an instance; the arguments are those of `__init__`."""
         for value in (*args, *kwargs.values()):
-            if isinstance(value, Task):
+            if is_a(value, Task):
                 warnings.warn(
                     f"{cls.__name__}(...) was created with {value!r}; to depend on a task, create this one "
                     f"first and then call it: {cls.__name__}()(...)",
