@@ -10,9 +10,10 @@ import time
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from prefectish.engine.scheduling.stalls import Fetching, Idle, Running, Stall
+from prefectish.engine.scheduling.stalls import Fetching, Idle, Running, Stall, Unplaced
 from prefectish.executors.dask_api import Key
 from prefectish.executors.departures import NAME
+from prefectish.executors.lifetimes import NAME as LIFETIMES
 
 #: A worker that has not been heard of for so long, in seconds, takes nothing.
 SILENT = 30.0
@@ -85,7 +86,17 @@ def look_at(run_id: str, dask_scheduler: Any = None) -> Details:
                 value = label_of(missing[0].key, run_id)
                 waiting.append(Fetching(label_of(task.key, run_id), worker.address, value, holders))
     all_idle = bool(idle) and len(idle) == len(dask_scheduler.workers)
-    return Details(Stall(running[:_MOST], waiting[:_MOST], idle[:_MOST], all_idle), fetching[:_MOST])
+    unplaced, is_empty = _unplaced(run_id, dask_scheduler), not dask_scheduler.workers
+    stall = Stall(running[:_MOST], waiting[:_MOST], idle[:_MOST], all_idle, unplaced[:_MOST], is_empty)
+    return Details(stall, fetching[:_MOST])
+
+
+def _unplaced(run_id: str, scheduler: Any) -> list[Unplaced]:
+    """Return what no worker may run which is there."""
+    lifetimes = scheduler.plugins.get(LIFETIMES)
+    too_long = () if lifetimes is None else lifetimes.waiting
+    keys = [task.key for task in scheduler.unrunnable if is_of(task.key, run_id)]
+    return [Unplaced(label_of(key, run_id), key in too_long) for key in keys]
 
 
 def idle_because(worker: Any) -> str | None:

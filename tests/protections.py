@@ -745,7 +745,7 @@ OFF = (
         "the kind of file system is asked for",
         {"prefectish.history.filesystems:is_network": instead(lambda kind: False)}),
     Off("H11", "test_history_faults.py::test_h11_history_that_is_locked_for_a_while_is_written_once_it_is_free",
-        "it is tried again", {"prefectish.history.store:_is_locked": instead(lambda error: False)}),
+        "it is tried again", {"prefectish.history.store:_is_locked": instead(lambda error: False)}, limit=15),
     # -- definitions
     Off("D1", f"{FAULTS}test_d1_cycle_is_refused[local]", "cycles are found",
         {"prefectish.graphs:order": instead(lambda nodes, upstream, label=str: list(nodes))}, limit=10),

@@ -395,7 +395,7 @@ def test_w9_without_a_limit_on_waiting_the_run_stands_still(tmp_path):
         assert run.wait(60).is_finished()
 
 
-def test_w10_children_whose_resource_left_crash_and_others_run(tmp_path):
+def test_w10_children_whose_resource_left_crash_and_others_run(tmp_path, caplog):
     path, gate = tmp_path / "notes", tmp_path / "gate"
 
     @task(resources={"GPU": 1})
@@ -425,7 +425,8 @@ def test_w10_children_whose_resource_left_crash_and_others_run(tmp_path):
             gpu.kill()
 
         with meanwhile(kill):
-            state = flow.run(executor=DaskExecutor(client=client, no_workers_timeout=1))
+            state = flow.run(executor=DaskExecutor(client=client, no_workers_timeout=2, stall_warning=0.5))
+    assert "wait for a worker with a resource or a name that they ask for: on_gpu-1[" in caplog.text
     assert kinds(state.result[others]) == {"Success": 10}
     assert kinds(state.result[special]) == {"Crashed": 3}
     assert {s.cause for s in state.result[special].map_states} == {"no-workers"}

@@ -107,3 +107,9 @@ def test_container_gets_secrets_by_name_and_the_file_by_a_mount() -> None:
 def test_impossible_environments_are_refused(make: Any, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         make()
+
+
+def test_working_folder_that_is_gone_is_what_is_at_fault(tmp_path: Path) -> None:
+    launch = LocalEnvironment(working_dir=tmp_path / "gone").launch("run", str(tmp_path / "facts.json"))
+    with pytest.raises(EnvironmentFailed, match=r"its working folder .*gone does not exist"):
+        launch.popen()

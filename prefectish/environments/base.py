@@ -41,6 +41,8 @@ class Launch(NamedTuple):
                 **options,
             )
         except OSError as error:
+            if self.folder is not None and not os.path.isdir(self.folder):
+                raise EnvironmentFailed(f"its working folder {self.folder} does not exist (any more)") from error
             raise EnvironmentFailed(f"{self.argv[0]} cannot be started: {error}") from error
 
 

@@ -42,6 +42,19 @@ class Idle(NamedTuple):
     limit: int
 
 
+class Unplaced(NamedTuple):
+    """A task that no worker may run which is there.
+
+    Attributes
+    ----------
+    is_too_long
+        Whether the reason is that none of them lives long enough for it.
+    """
+
+    label: str
+    is_too_long: bool
+
+
 class Stall(NamedTuple):
     """What a cluster does with the open tasks of a run.
 
@@ -49,12 +62,18 @@ class Stall(NamedTuple):
     ----------
     all_idle
         Whether there is no worker beside the idle ones.
+    unplaced
+        What waits for another worker.
+    is_empty
+        Whether there is no worker at all.
     """
 
     running: Sequence[Running]
     fetching: Sequence[Fetching]
     idle: Sequence[Idle]
     all_idle: bool
+    unplaced: Sequence[Unplaced] = ()
+    is_empty: bool = False
 
 
 def stall_text(seconds: float, open_tasks: int, stall: Stall) -> str:
@@ -67,6 +86,10 @@ def stall_text(seconds: float, open_tasks: int, stall: Stall) -> str:
 waits for tasks of its own on this cluster needs distributed.worker_client()
     >>> print(stall_text(60, 1, Stall([], [Fetching("total-1", "w2", "load-1[3]", ["w1"])], [], False)))
     nothing has ended for 60 s; of 1 open tasks 0 run; 1 waits for data: total-1 on w2 for load-1[3], which w1 has
+    >>> print(stall_text(60, 2, Stall([], [], [], False, [Unplaced("load-1[3]", True), Unplaced("load-1[4]", True)])))
+    nothing has ended for 60 s; of 2 open tasks 0 run; 2 wait for a worker that lives long enough: load-1[3], load-1[4]
+    >>> print(stall_text(60, 2, Stall([], [], [], False, is_empty=True)))
+    nothing has ended for 60 s; of 2 open tasks 0 run; the cluster has no workers
     """
     parts = [f"nothing has ended for {seconds:.0f} s; of {open_tasks} open tasks {len(stall.running)} run"]
     if stall.running:
@@ -74,6 +97,7 @@ waits for tasks of its own on this cluster needs distributed.worker_client()
     if stall.fetching:
         texts = [f"{f.label} on {f.worker} for {f.value}, which {_listed(f.holders)} has" for f in stall.fetching]
         parts.append(f"{len(texts)} wait{'s' * (len(texts) == 1)} for data: {_listed(texts)}")
+    parts += _unplaced_texts(stall)
     if stall.all_idle:
         parts.append(idle_text(stall.idle))
     text = "; ".join(parts)
@@ -83,6 +107,19 @@ waits for tasks of its own on this cluster needs distributed.worker_client()
         f"{text}. One that never ends needs a timeout; one that waits for tasks of its own on this cluster needs "
         f"distributed.worker_client()"
     )
+
+
+def _unplaced_texts(stall: Stall) -> list[str]:
+    """Return what tasks wait for that no worker may run which is there."""
+    if stall.is_empty:
+        return ["the cluster has no workers"]
+    texts = []
+    kinds = ((True, "that lives long enough"), (False, "with a resource or a name that they ask for"))
+    for is_too_long, wanted in kinds:
+        labels = [each.label for each in stall.unplaced if each.is_too_long is is_too_long]
+        if labels:
+            texts.append(f"{len(labels)} wait{'s' * (len(labels) == 1)} for a worker {wanted}: {_listed(labels)}")
+    return texts
 
 
 def idle_text(idle: Sequence[Idle]) -> str:
