@@ -21,7 +21,7 @@ from typer.testing import CliRunner
 import prefectish
 from prefectish import Flow, history, task
 from prefectish.cli.deploying import app
-from prefectish.engine.state import Cancelled, Failed, Running, Scheduled, Success
+from prefectish.engine.state import Cancelled, Failed, Scheduled, Success
 from prefectish.environments import CommandEnvironment, EnvironmentFailed, LocalEnvironment
 from prefectish.errors import FlowDefinitionError, HistoryUnavailable, NotDeployed, ParameterError, RunNotActive
 from prefectish.executors import LocalDaskExecutor, LocalExecutor
@@ -31,7 +31,6 @@ from prefectish.history.holders import shown
 from prefectish.history.store import open_store
 from prefectish.registry import driver, queue
 from prefectish.registry.agent import Agent
-from prefectish.registry.attached import AttachedRun
 from prefectish.registry.drive import BEAT, LOCKED
 from prefectish.registry.planning import plan
 from prefectish.schedules import IntervalSchedule, Schedule
@@ -595,19 +594,6 @@ def test_detached_run_is_reached_from_any_process(flow: Any, place: Path) -> Non
     ]
     with pytest.raises(RunNotActive):
         other.pause()
-
-
-def test_run_that_ends_while_it_is_looked_at_is_waited_for_to_its_state(
-    place: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with Flow("short") as flow:
-        task(abs, name="step")(-3)
-    state = flow.run()
-    run = prefectish.attach(state.context["flow_run_id"])
-    read = AttachedRun.state.fget
-    first = iter([Running("Running flow.")])
-    monkeypatch.setattr(AttachedRun, "state", property(lambda self: next(first, None) or read(self)))
-    assert isinstance(run.wait(LIMIT), Success)
 
 
 def test_detached_run_is_cancelled_and_its_failures_run_again(flow: Any, place: Path) -> None:
