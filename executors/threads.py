@@ -15,6 +15,7 @@ import contextvars
 import threading
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from queue import SimpleQueue
 from typing import Any
 
@@ -22,6 +23,7 @@ import dask.threaded
 
 from prefectish.engine.jobs.job import Job, Receipt
 from prefectish.engine.worker.run_steps import run_steps
+from prefectish.executors.loop_runner import LoopRunner
 from prefectish.executors.pool_session import (
     Arrival,
     CallsAhead,
@@ -179,20 +181,30 @@ class Threads:
         self.slots = slots
         self.run_id = run_id
         self.pool = ThreadPool(slots)
-        self._shared: dict[int, ThreadPool] = {}  # threads that wait for async bodies, by how many share a slot
+        # What runs async bodies, with its threads, by how many share a slot.
+        self._runners: dict[int, tuple[LoopRunner, ThreadPool]] = {}
         self._lock = threading.Lock()
 
-    def _pool_of(self, job: Job) -> ThreadPool:
-        """Return the threads for a job: those that share slots have threads of their own, which only wait."""
+    def _runner_of(self, job: Job) -> LoopRunner | None:
+        """Return what runs a job that shares a slot, with threads of its own, which only wait; None for others."""
         shared = sharing(job)
         if shared is None:
-            return self.pool
+            return None
         with self._lock:
-            return self._shared.setdefault(shared, ThreadPool(self.slots * shared))
+            if shared not in self._runners:
+                pool = ThreadPool(self.slots * shared)
+                scope = pool.scope
+                runner = LoopRunner(pool.size, partial(_in_thread, pool), lambda call: scope.copy().run(call))
+                self._runners[shared] = runner, pool
+            return self._runners[shared][0]
 
     def run(self, pool_jobs: Sequence[PoolJob], report: Report, ahead: int, first: CallsAhead | None) -> None:
         """Run jobs in the pool."""
-        pool = self._pool_of(pool_jobs[0].job)
+        runner = self._runner_of(pool_jobs[0].job)
+        if runner is not None:
+            runner.run(pool_jobs, report)
+            return
+        pool = self.pool
         view = _View(pool, max(ahead, pool.size), first)
         if first is None and len(pool_jobs) > _FEW * pool.size:
             line = deque(pool_jobs)
@@ -219,7 +231,7 @@ class Threads:
     def close(self) -> None:
         """End the threads."""
         self.pool.shutdown()
-        for pool in self._shared.values():
+        for _, pool in self._runners.values():
             pool.shutdown()
 
 
@@ -265,6 +277,13 @@ def _run_line(line: deque[PoolJob], report: Report, pool: ThreadPool) -> None:
         except BaseException:  # no body raises here: the graph is broken, and nothing more of it begins
             line.clear()
             raise
+
+
+def _in_thread(
+    pool: ThreadPool, pool_job: PoolJob, report: Report, done: Callable[[BaseException | None], None]
+) -> None:
+    """Run a job in a thread of a pool."""
+    pool.submit(_run_whole, pool_job, report).add_done_callback(lambda future: done(future.error))
 
 
 def _run_whole(pool_job: PoolJob, report: Report) -> None:

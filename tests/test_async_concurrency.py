@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 
 import pytest
 from bodies import append, lines, state_names
 from spellings import SPELLINGS, Spelled
 
-from prefectish import context, task
+from prefectish import Flow, context, task
 from prefectish.engine import signals
 from prefectish.engine.state import TimedOut
 
@@ -107,3 +108,40 @@ def test_what_cannot_share_a_slot_is_refused():
     with pytest.raises(ValueError, match="needs an async function"):
         task(lambda x: x, name="plain").copy(async_concurrency=2)
     assert meet.copy(async_concurrency=None).async_concurrency is None
+
+
+@pytest.mark.parametrize("executor", ["threads"], indirect=True)
+def test_bodies_that_only_wait_need_no_thread_each(executor):
+    seen = []
+
+    @task(async_concurrency=200)
+    async def wait_for_all(x):
+        seen.append(x)
+        end = time.monotonic() + LIMIT
+        while len(seen) < 200:
+            assert time.monotonic() < end, "the others did not begin"
+            await asyncio.sleep(0.01)
+        return sum(thread.name.startswith("prefectish") for thread in threading.enumerate())
+
+    with Flow("waiting") as flow:
+        counts = wait_for_all.map(range(200))
+    state = flow.run(executor=executor)
+    assert max(state.result[counts].result) < 20
+
+
+@pytest.mark.parametrize("executor", ["threads"], indirect=True)
+def test_tasks_that_share_slots_have_them_together_whatever_is_attached_to_them(executor):
+    running, peaks = [], []
+
+    async def count(x):
+        running.append(x)
+        peaks.append(len(running))
+        await asyncio.sleep(0.01)
+        running.remove(x)
+
+    with Flow("together") as flow:
+        task(count, name="bare", async_concurrency=2).map(range(12))
+        task(count, name="handled", async_concurrency=2, state_handlers=[lambda t, old, new: new]).map(range(20, 32))
+        task(count, name="limited", async_concurrency=2, timeout=60).map(range(40, 52))
+    assert flow.run(executor=executor).is_successful()
+    assert 1 < max(peaks) <= 2 * executor.num_workers

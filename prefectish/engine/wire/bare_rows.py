@@ -10,9 +10,10 @@ from typing import Any
 
 from prefectish.engine.jobs.envelope import SIMPLE
 from prefectish.engine.jobs.job import ITEM, SHARED, STEP, ChainSpec
-from prefectish.engine.state import Success
+from prefectish.engine.state import State, Success, plain_success
 from prefectish.engine.worker.attempt import Called, call_bare, is_bare
 from prefectish.engine.worker.recall import may_begin
+from prefectish.engine.worker.run_steps import gather
 
 
 class BareRows:
@@ -53,7 +54,11 @@ class BareRows:
             inputs = dict(shared)
             for name, is_item, k in own:
                 inputs[name] = items[k] if is_item else called[k].outcome.value  # type: ignore[union-attr]
-            called.append(call_bare(chain.run, spec, index, inputs))
+            upstream: Sequence[State] = ()
+            if spec.computes_key:
+                states = {p: plain_success(one.outcome.value) for p, one in enumerate(called)}  # type: ignore[union-attr]
+                upstream = gather(chain, position, items, states)
+            called.append(call_bare(chain.run, spec, index, inputs, upstream))
             if not called[-1].is_plain:
                 break
         return called

@@ -165,7 +165,7 @@ class Gathered:
             if not one.is_plain or weight(one.outcome.value) > keep:  # type: ignore[union-attr]
                 return False
         for position, one in enumerate(called):
-            self.add_plain(position, one.outcome.value, one.seconds, None)  # type: ignore[union-attr]
+            self.add_plain(position, one.outcome.value, one.seconds, one.ctx.key)  # type: ignore[union-attr]
         return True
 
     def packed(self, worker: str) -> bytes:

@@ -74,18 +74,23 @@ class Called(NamedTuple):
         return is_simple and self.ctx.lines is None and masking.pattern is None
 
 
-def is_bare(spec: StepSpec, run: Mapping[str, Any]) -> bool:
-    """Whether an attempt that begins now is the call of the body and nothing else, if all goes well."""
+def is_bare(spec: StepSpec, run: Mapping[str, Any], waits: bool = False) -> bool:
+    """Whether an attempt that begins now is the call of the body and nothing else, if all goes well.
+
+    What it uses of the processor is not measured of a body that `waits`: that is spent in the loop of many.
+    """
     if spec.bare is None:
         spec.bare = _is_bare(spec, run)
     if not spec.bare or masking.pattern is not None or clocks.current is not clocks.MACHINE:
         return False
-    return surrounding.get() is None and not (spec.took > cost.WORTHWHILE and cost.MEASURES in run)
+    if spec.took > cost.WORTHWHILE and cost.MEASURES in run and not waits:
+        return False
+    return surrounding.get() is None
 
 
 def _is_bare(spec: StepSpec, run: Mapping[str, Any]) -> bool:
-    """Whether nothing is attached to a step: no part, handler, limit, key, tag, or length for others to know."""
-    attached = spec.late or spec.fills or spec.by_position or spec.computes_key or spec.named_by_key or spec.derives
+    """Whether nothing is attached to a step: no part, handler, limit, tag, or length for others to know."""
+    attached = spec.late or spec.fills or spec.by_position or spec.named_by_key or spec.derives
     if attached or not spec.plain or spec.limit is not None or spec.task.state_handlers or spec.task.tags:
         return False
     if "task_loop_count" in run or "task_tags" in run:
@@ -107,12 +112,16 @@ def bare_inputs(spec: StepSpec, upstream: Sequence[State]) -> dict[str, Any] | N
     return inputs
 
 
-def call_bare(run: Mapping[str, Any], spec: StepSpec, index: int, inputs: dict[str, Any]) -> Called:
-    """Call the body of a bare step."""
+def call_bare(
+    run: Mapping[str, Any], spec: StepSpec, index: int, inputs: dict[str, Any], upstream: Sequence[State]
+) -> Called:
+    """Call the body of a bare step; of what is upstream only a step whose keys are computed needs to know."""
     ctx = AttemptContext(run, spec, index, PENDING)
     token = bind(ctx)
     began = perf_counter()
     try:
+        if spec.computes_key:
+            _set_keys(spec, ctx, upstream, run)
         outcome = capture(spec.task.run, **inputs)
     finally:
         seconds = perf_counter() - began
@@ -148,9 +157,10 @@ def run_step(
     spec = chain.steps[position]
     if called is None and start is PENDING and not probe_only and is_bare(spec, chain.run):
         inputs = bare_inputs(spec, upstream)
-        called = None if inputs is None else call_bare(chain.run, spec, index, inputs)
+        called = None if inputs is None else call_bare(chain.run, spec, index, inputs, upstream)
     if called is not None and called.is_plain:
-        return Record(plain_success(called.outcome.value), called.seconds)  # type: ignore[union-attr]
+        state = plain_success(called.outcome.value)  # type: ignore[union-attr]
+        return Record(state, called.seconds, None, None, None, called.ctx.key)
     return _run_attempt(chain.run, spec, index, upstream, start, probe_only, called)
 
 
@@ -170,7 +180,7 @@ def _run_attempt(
     used = cost.begin() if spec.took > cost.WORTHWHILE and cost.MEASURES in run else None
     began = perf_counter() if clock is clocks.MACHINE else clock.begin()
     try:
-        if spec.computes_key or spec.named_by_key:
+        if called is None and (spec.computes_key or spec.named_by_key):
             bounded(ctx, "the key of its item", _set_keys, spec, ctx, upstream, run)
         if called is None:
             state = _attempt(spec, ctx, upstream, start, probe_only)

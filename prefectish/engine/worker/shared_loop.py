@@ -1,18 +1,20 @@
 """One event loop for the async bodies of a process that share a slot (``async_concurrency``).
 
-Each attempt has a thread, which waits: so handlers, context and time limits are what they are for any other body, and
-only the coroutine runs in the loop, beside those of its siblings.
+An attempt has a thread, which waits: so handlers, context and time limits are what they are for any other body, and
+only the coroutine runs in the loop, beside those of its siblings. Where nothing is attached to a body there need not be
+one (:func:`begin_in_loop`).
 """
 
 from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
+from types import CoroutineType
 from typing import TYPE_CHECKING, Any
 
 from prefectish.engine.capture import Error, Value
-from prefectish.engine.context import current
+from prefectish.engine.context import bind, current, unbind
 from prefectish.engine.side_thread import current_side_thread
 
 if TYPE_CHECKING:
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
 
 _lock = threading.Lock()
 _loops: dict[int, AbstractEventLoop] = {}
+#: What runs there, which a loop only refers to weakly.
+_tasks: set[Any] = set()
 
 
 def shares_loop() -> bool:
@@ -46,6 +50,35 @@ def awaited(coroutine: Coroutine[Any, Any, Any]) -> Value | Error:
     finally:
         if thread is not None:
             thread.stop = None
+
+
+def is_coroutine(value: Any) -> bool:
+    """Whether a body returned what a loop runs to its end."""
+    return type(value) is CoroutineType
+
+
+def begin_in_loop(
+    ctx: Mapping[str, Any], coroutine: Coroutine[Any, Any, Any], then: Callable[[Value | Error], None]
+) -> None:
+    """Begin a coroutine in the loop of this process, in a context; `then` is called there with what came of it."""
+    token = bind(ctx)
+    try:
+        _loop().call_soon_threadsafe(_create_task, coroutine, then)  # in a copy of the context of this thread
+    finally:
+        unbind(token)
+
+
+def _create_task(coroutine: Coroutine[Any, Any, Any], then: Callable[[Value | Error], None]) -> None:
+    import asyncio
+
+    task = asyncio.get_running_loop().create_task(_captured(coroutine))
+    _tasks.add(task)
+
+    def done(task: asyncio.Task[Value | Error]) -> None:
+        _tasks.discard(task)
+        then(Error(asyncio.CancelledError()) if task.cancelled() else task.result())
+
+    task.add_done_callback(done)
 
 
 async def _captured(coroutine: Coroutine[Any, Any, Any]) -> Value | Error:
