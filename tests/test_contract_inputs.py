@@ -573,3 +573,14 @@ def test_u21_what_hides_its_class_is_mapped_over_flattened_and_waited_for(execut
         waits = give.map([4], upstream_tasks=[HidesItsClass(5)])
     state = built.run(executor=executor, history=False)
     assert [list(state.result[each].result) for each in (mapped, flat, waits)] == [[1, 2], [1, 2, 3], [4]]
+
+
+def test_e6_a_call_that_an_iterator_gives_fails_its_own_child(spelling):
+    def program():
+        before = spelling.call(inc, 1)
+        return give.map(iter([1, before, 3]))
+
+    state = spelling.state(program)
+    assert state_names(state) == ["Success", "Failed", "Success"]
+    assert "that an iterator gives cannot be mapped over: map over a list of them, list(...)" in state[1].message
+    assert spelling.state(lambda: give.map([1, spelling.call(inc, 1)])).result == [1, 2]

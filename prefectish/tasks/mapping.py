@@ -56,6 +56,8 @@ _TABLES = {
     ("xarray", "DataTree"): _SLICES,
     ("xarray", "GroupBy"): "[group for _, group in ds.groupby(...)]",
 }
+#: Classes of what a call returns.
+_CALLS = {("prefectish", "Task"), ("prefectish", "TaskFuture"), ("prefectish", "MapFuture")}
 #: Libraries whose values say that they are Dask collections, also where they are none.
 _SAY_DASK = {"xarray", "pint"}
 
@@ -71,6 +73,8 @@ class Rule(NamedTuple):
     is_table: bool = False
     #: It stands for a value that Dask has, or would compute: no task takes it.
     is_dask: bool = False
+    #: It stands for the result of a call: a task, or a future of ours.
+    is_call: bool = False
 
 
 #: Rules that were found, by type.
@@ -110,6 +114,8 @@ def rule_of(kind: type) -> Rule:
 
 def _rule_of_library(kind: type, names: set[tuple[str, str]]) -> Rule | None:
     """Return the rule for a type of Dask, pandas, polars, pyarrow or xarray; None for any other."""
+    if names & _CALLS:
+        return Rule(None, "a list of them, list(...)", is_call=True)
     if ("distributed", "Future") in names:
         return Rule(None, _GATHER, is_table=True, is_dask=True)
     libraries = {library for library, _ in names}
@@ -229,6 +235,17 @@ def checked_item(item: Any) -> Any:
     if rule.is_dask:
         raise Unmappable(type(item).__name__, rule.way_out)
     return item
+
+
+def pulled(item: Any) -> Any:
+    """Return an item that an iterator gave; Unmappable is raised if it stands for a value that is not there yet.
+
+    Of a list the calls in it are waited for; an iterator is read while what it would wait for may need its place.
+    """
+    rule = rule_of(type(item))
+    if rule.is_call:
+        raise Unmappable(f"{type(item).__name__} that an iterator gives", rule.way_out)
+    return checked_item(item)
 
 
 def check_result(value: Any) -> None:

@@ -17,7 +17,7 @@ from prefectish.engine.worker.decide import unread_item
 from prefectish.errors import text_of
 from prefectish.kinds import is_a
 from prefectish.tasks.collections import List, Tuple, item_name
-from prefectish.tasks.mapping import LISTS, checked_item, item_at
+from prefectish.tasks.mapping import LISTS, item_at, pulled
 
 #: Gives the item of a row: a value, a state, or a reference to an item that is elsewhere.
 ItemReader = Callable[[int], Any]
@@ -225,7 +225,7 @@ def _is_plain(values: Any) -> bool:
 
 def pulled_item(item: Any) -> Any:
     """Return an item that an iterator gave, or the error of one that no task takes."""
-    outcome = capture(checked_item, item)
+    outcome = capture(pulled, item)
     if isinstance(outcome, Error):
         return unread_item((), outcome.exception)
     return as_success_if_ambiguous(item)
