@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 import pytest
-from real import note, notes, spend
+from real import note, notes, spend, until
 
 from prefectish import Flow, context, flow, task
 from prefectish.engine.state import TimedOut
@@ -150,3 +150,34 @@ def test_t11_handlers_of_a_body_that_timed_out_have_their_time(children, tmp_pat
     states = children(task(slow, timeout=LIMIT, state_handlers=[tell]))
     assert states[2].message == "Task timed out during execution."
     assert notes(path) == ["Running", "TimedOut"]
+
+
+def test_t11_handlers_of_a_map_that_hang_end_at_its_timeout(spelled):
+    """The thread of the run calls them: nothing else would move."""
+
+    def hang(task, old, new):
+        if new.is_mapped():
+            spend(LONG)
+
+    hanging = task(body, name="hanging", timeout=LIMIT, state_handlers=[hang])
+    other = task(body, name="other")
+    began = time.monotonic()
+    states = spelled.states(lambda: {"hanging": hanging.map(range(4)), "other": other.map([0, 1])})
+    assert time.monotonic() - began < LONG
+    assert type(states["hanging"]) is TimedOut
+    assert states["hanging"].message == (
+        f"Task timed out during execution: state handlers of hanging-1 did not end within timeout={LIMIT:g} s"
+    )
+    assert [state.result for state in states["other"].map_states] == [0, 1]
+
+
+def test_handlers_that_hold_up_the_run_are_reported(monkeypatch, caplog):
+    monkeypatch.setattr("prefectish.engine.driver.handler_calls.WARN_AFTER", 0.1)
+
+    def slow(flow, old, new):
+        until(lambda: "state handlers of the flow have not ended" in caplog.text)
+
+    with Flow("held up", state_handlers=[slow]) as graph:
+        task(abs, name="one")(-1)
+    assert graph.run(history=False).is_successful()
+    assert caplog.text.count("have not ended") == 1

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 from prefectish.engine.capture import Error, capture
 from prefectish.engine.clock import Now, RunClock
+from prefectish.engine.driver import handler_calls
 from prefectish.engine.driver.asked import ask
 from prefectish.engine.driver.control import Interrupt, RunControl, carry_out
 from prefectish.engine.driver.failure_log import FailureLog
@@ -27,7 +28,8 @@ from prefectish.engine.scheduling.previous_run import PreviousRun
 from prefectish.engine.scheduling.progress import Progress
 from prefectish.engine.scheduling.run_state import NEVER_STARTED, StepState
 from prefectish.engine.scheduling.verdict import by_task
-from prefectish.engine.state import Cancelled, Failed, Mapped, Queued, State, Submitted, innermost
+from prefectish.engine.signals import TimeoutSignal
+from prefectish.engine.state import Cancelled, Failed, Mapped, Queued, State, Submitted, TimedOut, innermost
 from prefectish.engine.state_column import kinds_of
 from prefectish.engine.task_states import RunStory, keep_story
 from prefectish.engine.transitions import validating
@@ -461,14 +463,19 @@ def _notify(run: StepState, old: State, new: State) -> State:
     task = run.step.task
     if not task.state_handlers:
         return new
-    return call_handlers(task, task.state_handlers, old, new).state
+    called = partial(call_handlers, task, task.state_handlers, old, new)
+    try:
+        return handler_calls.call(f"state handlers of {run.step.slug}", called, task.timeout).state
+    except TimeoutSignal as overrun:
+        return TimedOut(str(overrun), overrun)
 
 
 def _ask_terminal_handler(flow: RunnableFlow, plan: Plan, verdict: State, states: list[State]) -> State:
     handler: Callable[..., Any] | None = flow.terminal_state_handler
     if handler is None:
         return verdict
-    outcome = capture(handler, flow, verdict, [states[n] for n in plan.references])
+    called = partial(capture, handler, flow, verdict, [states[n] for n in plan.references])
+    outcome = handler_calls.call("the terminal state handler", called)
     if isinstance(outcome, Error):
         text = f"Unexpected error while calling the terminal state handler: {describe(outcome.exception)}"
         return Failed(text, outcome.exception)

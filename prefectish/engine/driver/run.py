@@ -15,7 +15,7 @@ from typing import Any
 from prefectish import config
 from prefectish.engine.clock import Clock, RunClock
 from prefectish.engine.context import bind, current, get_logger, unbind
-from prefectish.engine.driver import active_runs
+from prefectish.engine.driver import active_runs, handler_calls
 from prefectish.engine.driver.active_runs import ActiveRun
 from prefectish.engine.driver.control import RunControl
 from prefectish.engine.driver.inline import LocalExecutor
@@ -240,7 +240,8 @@ def _due(state: State | None) -> datetime | None:
 def _change(flow: RunnableFlow, old: State, new: State) -> State:
     if not flow.state_handlers:
         return new
-    transition = call_handlers(flow, flow.state_handlers, old, new)
+    called = partial(call_handlers, flow, flow.state_handlers, old, new)
+    transition = handler_calls.call("state handlers of the flow", called)
     if transition.aborted and current().get("raise_on_exception") and isinstance(transition.state.result, Exception):
         raise transition.state.result
     return transition.state
