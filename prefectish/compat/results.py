@@ -191,6 +191,9 @@ class PrefectResult(Result):
         """The value as JSON."""
         return self.serializer.serialize(self.value).decode()
 
+    def as_store(self) -> None:
+        """Return None: the value stays in the state, as its location was it."""
+
     def read(self, location: str) -> PrefectResult:
         """Return the result whose value is the JSON text."""
         new = self.copy()

@@ -7,6 +7,7 @@ from typing import Any
 
 from prefectish.compat.configuration import __version__
 from prefectish.compat.results import NoResult, Result
+from prefectish.compat.stores import PrefectStore
 from prefectish.engine.scheduling.run_state import NEVER_STARTED, NOT_RUN
 from prefectish.engine.state import Deferred, Mapped, Pending, Queued, State, Submitted, innermost
 from prefectish.engine.worker.attempt import PENDING, RUNNING
@@ -49,6 +50,8 @@ def is_pending(self: State) -> bool:
 
 def _get_result(self: State) -> Any:
     raw = self._raw_result
+    if isinstance(raw, Stored) and isinstance(raw.store, PrefectStore):
+        return raw.store.told(raw)
     if isinstance(raw, Deferred):
         return raw
     return NoResult if raw is None else Result(raw)

@@ -57,8 +57,17 @@ class PrefectStore(Result):
             return {}
 
     def exists(self, location: str) -> bool:
-        """Whether there is a result under a name."""
-        return bool(self.result.exists(checked(location).replace("{", "{{").replace("}", "}}")))
+        """Whether there is a result under a name; not for a class that cannot tell."""
+        try:
+            return bool(self.result.exists(checked(location).replace("{", "{{").replace("}", "}}")))
+        except NotImplementedError:
+            return False
+
+    def told(self, stored: Any) -> Any:
+        """Return a result in this store as the object that reads it, with its value."""
+        told = self.result.copy()
+        told.location, told.value = stored.location, stored.get()
+        return told
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, PrefectStore) and self.store == other.store and self.result == other.result

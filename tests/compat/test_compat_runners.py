@@ -240,3 +240,23 @@ def test_validators_with_options_judge_at_once():
     assert partial_inputs_only(kept, {"x": 1, "y": 3}, None, validate_on=["x"])
     assert not partial_inputs_only(validate_on=["y"])(kept, {"x": 1, "y": 3}, None)
     assert not partial_parameters_only(kept, None, {"p": 2}, validate_on=["p"])
+
+
+def test_a_stored_result_is_its_object(tmp_path):
+    from prefect import Flow, task
+    from prefect.engine.result import Result
+    from prefect.engine.results import LocalResult, PrefectResult
+
+    class Writes(Result):
+        def write(self, value_, **kwargs):
+            return self.format(**kwargs).from_value(value_)
+
+    with Flow("objects") as flow:
+        local = task(lambda: [1], name="local", result=LocalResult(str(tmp_path), location="{task_name}.x"))()
+        writes = task(lambda: [2], name="writes", result=Writes(location="{task_name}"))()
+        plain = task(lambda: [3], name="plain", result=PrefectResult())()
+    state = flow.run(history=False, context={"checkpointing": True})
+    kept = state.result[local]._result
+    assert (type(kept), kept.location, kept.value) == (LocalResult, "local.x", [1])
+    assert isinstance(state.result[writes]._result, Writes)
+    assert state.result[plain].result == [3]
