@@ -13,16 +13,16 @@ from prefectish.compat import caches
 from prefectish.compat.configuration import config
 from prefectish.compat.context import of_run
 from prefectish.compat.flows import Flow
+from prefectish.compat.stages import FlowStages, TaskStages, waits
 from prefectish.compat.task_changes import more_handlers, task_contexts_in
 from prefectish.compat.task_helpers import import_object
 from prefectish.compat.tasks import FunctionTask
 from prefectish.edges import Edge
-from prefectish.engine import clock
 from prefectish.engine.context import current, get_logger
 from prefectish.engine.driver.run import run_flow
 from prefectish.engine.handlers import call_handlers
 from prefectish.engine.signals import ENDRUN, FAIL, Signal
-from prefectish.engine.state import Cached, Failed, Mapped, Pending, Retrying, Scheduled, State, innermost
+from prefectish.engine.state import Cached, Failed, Mapped, Pending, Retrying, State, innermost
 from prefectish.tasks.task import Task
 
 #: Key of the context of a state that is held back: when it is due.
@@ -57,11 +57,6 @@ class _Told:
 
     def __call__(self, target: Any, old: State, new: State) -> Any:
         return self.handler(self.runner, old, new)
-
-
-def _waits(state: State) -> bool:
-    """Whether a state says that it is too early."""
-    return isinstance(state, Scheduled) and (state.start_time is None or state.start_time > clock.now())
 
 
 class Runner:
@@ -112,7 +107,7 @@ def _handled(target: Any, handlers: Sequence[Callable[..., Any]], old: State, ne
     return transition.state
 
 
-class FlowRunner(Runner):
+class FlowRunner(FlowStages, Runner):
     """Runs a flow once, at once; what waits for a time, such as a retry, waits for the next call.
 
     Parameters
@@ -158,7 +153,7 @@ class FlowRunner(Runner):
             error = ValueError(f"Some tasks provided to return_tasks were not found: {foreign}")
             return Failed(f"Unexpected error: {error!r}", error)
         start = innermost(state) or Pending()
-        if start.is_finished() or _waits(start):
+        if start.is_finished() or waits(start):
             return start
         flow = flow.copy()
         flow.state_handlers += [_Told(self, handler) for handler in self.state_handlers]
@@ -192,7 +187,7 @@ class FlowRunner(Runner):
         return f"<FlowRunner: {self.flow.name}>"
 
 
-class TaskRunner(Runner):
+class TaskRunner(TaskStages, Runner):
     """Runs one attempt of a task.
 
     Parameters
@@ -246,6 +241,11 @@ class TaskRunner(Runner):
             ended = run_flow(flow, {}, options._replace(one_pass=True))
         last: State = ended.result[self.task] if isinstance(ended.result, dict) else ended
         return _as_due(last)
+
+    def _ran(self, inputs: dict[str, Any]) -> State:
+        """Call the body alone: its inputs are there, and its trigger, retries and handlers have their own stages."""
+        body = FunctionTask(partial(self.task.run, **inputs), name=self.task.name, timeout=self.task.timeout)
+        return TaskRunner(body).run()
 
     def _is_usable(self, state: State, upstream: Mapping[Any, State]) -> bool:
         """Whether a state need not be computed anew: one of a cache asks the validator of the task."""

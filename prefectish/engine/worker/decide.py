@@ -14,7 +14,7 @@ The order of the checks is the contract:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -167,8 +167,11 @@ def is_undecided(state: State) -> bool:
 def _ask_trigger(spec: StepSpec, upstream: Sequence[State]) -> Finish | None:
     """Call the trigger of the task; return None if it passed."""
     judged = ((i, _judged(i, state)) for i, state in zip(spec.inputs, upstream, strict=True) if not i.given)
-    trigger = spec.task.trigger
-    states = {i.edge: state for i, state in judged if state is not None}
+    return ask_trigger(spec.task.trigger, {i.edge: state for i, state in judged if state is not None})
+
+
+def ask_trigger(trigger: Callable[..., Any], states: Mapping[Any, State]) -> Finish | None:
+    """Call a trigger with the states of upstream tasks by their edges; return None if it passed."""
     answer = capture(trigger, states)
     if isinstance(answer, Value):
         if answer.value:
