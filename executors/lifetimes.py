@@ -59,7 +59,7 @@ class Lifetimes(SchedulerPlugin):  # type: ignore[misc]  # distributed has no ty
     ends
         When workers end, by `time.monotonic`, by address.
     span
-        Seconds that the last worker lived that told it.
+        Seconds that the last worker lived that reported its end.
     waiting
         Keys that wait for a new worker: the seconds that they need, and the workers that they may run on.
     """

@@ -59,7 +59,7 @@ def describe_loss(future: Future, job: Job, watch: LossWatch, reads: bool, first
     reads
         Whether it reads a value that was sent beside the calls.
     first_death
-        Whether Dask was told to give it up at the first death of its worker.
+        Whether Dask gives it up at the first death of its worker (``allowed-failures`` 0).
     """
     outcome = capture(future.result, timeout=10)
     if not isinstance(outcome, Error):

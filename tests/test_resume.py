@@ -282,7 +282,7 @@ def test_results_that_are_gone_are_reported_and_made_again(
         _ = state.result[end].result
     flow, _, end = pipeline(bodies, [0, 1, 2], store)
     assert flow.resume(run_id, history=path).result[end].result == 12
-    assert sum("twice-1 runs again where its result is needed" in text for text in caplog.messages) == 1
+    assert sum("the result of twice-1 was not stored" in text for text in caplog.messages) == 1
     assert bodies.take()["total"] == 1
 
 

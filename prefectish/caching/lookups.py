@@ -189,7 +189,7 @@ def is_refreshed(task: Any, facts: Mapping[str, Any]) -> bool:
 
 
 def _code_that_matters(task: Any, validator: Any) -> str | None:
-    """Return the code by which tasks of one name are told apart; None where they share a cache on purpose."""
+    """Return the code by which tasks of one name are distinguished; None where they share a cache on purpose."""
     if task.cache_key is not None or not read_inputs_of(validator, ("any",)):
         return None
     return loose_code_digest(task)

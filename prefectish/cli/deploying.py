@@ -39,7 +39,7 @@ Labels = Annotated[list[str], typer.Option("--label", "-l", help="A label; can b
 Overlap = Annotated[
     Literal["skip", "queue", "allow", "cancel"] | None, typer.Option(help="While another run of it is open.")
 ]
-OnLost = Annotated[Literal["resume", "fail"] | None, typer.Option(help="After its driver died, or was told to end.")]
+OnLost = Annotated[Literal["resume", "fail"] | None, typer.Option(help="When its driver dies, or is terminated.")]
 MaxResumes = Annotated[int | None, typer.Option(help="How often a run is continued at most.")]
 Path = Annotated[str, typer.Argument(help="project/name of a deployment.")]
 

@@ -21,12 +21,12 @@ _SHARED = (PENDING, RUNNING, NOT_RUN, NEVER_STARTED)
 
 
 class ClientFailed(State, public=("state",)):
-    """Could not be told to a server, which there is none of here.
+    """Could not be sent to the server of Prefect 1; there is no server here, so it never arises.
 
     Parameters
     ----------
     state
-        The state that could not be told.
+        The state that could not be sent.
     """
 
     __slots__ = ("state",)

@@ -51,7 +51,7 @@ def _column(run: FunctionRun, value: Any, position: int, lengths: dict[int, Any]
 
 
 def _step(run: FunctionRun, task: Task, value: Any, named: dict[str, Any] | None = None) -> Any:
-    """Submit a step in between; nobody has to read its failure, which the map over it has too."""
+    """Submit a step in between; its failure need not be read, since the map over it has it too."""
     future: Any = run.submit(task, (value,), named or {}, CallOptions())
     future._outcome.read = True
     return future

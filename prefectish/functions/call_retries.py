@@ -1,4 +1,4 @@
-"""Calls that failed run again, on request of the handle: those whose failure nobody has seen yet."""
+"""Calls that failed run again, on request of the handle: those whose failure was not read yet."""
 
 from __future__ import annotations
 

@@ -113,7 +113,7 @@ class CallQueue:
         return self.progress.retrier.retry(slug, chosen, now)
 
     def _kept(self, task: Task, called: TaskCall | MapCall) -> tuple[Settled, ...]:
-        """Return the outcome of what was called if its result is to be kept, for a claim that nobody gives back."""
+        """Return the outcome of what was called if its result is to be kept, for a claim that is never given back."""
         keep = self._keep
         if not keep:
             return ()

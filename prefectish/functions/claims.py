@@ -25,7 +25,7 @@ class ResultClaims:
     def __init__(self, changes: Changes, keeps: bool = False) -> None:
         self._changes = changes
         self._keeps = keeps
-        self._maps: dict[int, int] = {}  # claims on maps, by identity of their outcomes, which whoever claims one has
+        self._maps: dict[int, int] = {}  # claims on maps, by identity of their outcomes, which each claim holds
 
     def claim(self, outcomes: Iterable[Settled]) -> None:
         """Note one more that may ask for each result."""
@@ -47,7 +47,7 @@ class ResultClaims:
                     self.drop(step_state, row)
 
     def drop(self, step_state: StepState, row: int) -> None:
-        """Forget the result of a call that nobody may ask for; its state stays."""
+        """Forget the result of a call that cannot be asked for any more; its state stays."""
         chain = step_state.chain
         is_call = chain is not None and chain.precedence == CALL and not self._keeps
         if is_call and not self._changes.result_release.is_claimed(step_state.step.number, row):
@@ -62,6 +62,6 @@ class ResultClaims:
         self.start(outcome)
 
     def start(self, outcome: Settled) -> None:
-        """Let go of the results of a map whose step is in the plan, as far as nobody may ask for them."""
+        """Let go of the results of a map whose step is in the plan, as far as they cannot be asked for."""
         if outcome.step_state is not None and id(outcome) not in self._maps:
             self._changes.result_release.forget(outcome.step_state)

@@ -115,7 +115,7 @@ class DynamicPlan:
         run_state.step_states.append(step_state)
         release = self.progress.changes.result_release
         release.add_step(step)
-        release.keep.add(step.number)  # until nobody may ask for its results
+        release.keep.add(step.number)  # until its results cannot be asked for
         self.progress.admission.limits.add_step(step, *self._limits_of(task))
         return step_state
 

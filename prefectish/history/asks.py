@@ -96,7 +96,7 @@ def answer_to(store: HistoryStore, number: int, has_ended: Callable[[], bool]) -
 def last_asked(connection: Connection, run: int) -> int:
     """Return the number of the last request that was left for a run, 0 if there is none; refuse those left open.
 
-    They were meant for a driver that is gone: whoever asked gets an error, and may ask again.
+    They were meant for a driver that is gone: those who asked get an error, and may ask again.
     """
     left = (_a.run == run) & _a.answered.is_(None)
     error = "it was not carried out: the driver of the run died before; ask again"

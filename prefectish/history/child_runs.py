@@ -106,7 +106,7 @@ def cancel(store: HistoryStore, parent: str, events: set[str] | None = None) -> 
 
 
 def cancel_run(connection: Connection, run: str) -> bool:
-    """Cancel a run that was asked for; False if its driver is just about to begin it, so that nobody can be asked."""
+    """Cancel a run that was asked for; False if its driver is about to begin, and cannot be asked yet."""
     if cancel_waiting(connection, run):
         return True
     r, a = schema.runs.c, schema.asks.c

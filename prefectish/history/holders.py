@@ -2,7 +2,7 @@
 
 A holder is written as ``host:pid#boot.namespace.start``. A process can be looked up where its machine, since the boot,
 and its namespace of process ids are those of this process; its start tells it from another one that got its number.
-Elsewhere (another machine, a container beside this one) nobody's clock is asked: a heartbeat is alive if it moves while
+Elsewhere (another machine, a container beside this one) no clocks are compared: a heartbeat is alive if it moves while
 this process looks.
 """
 

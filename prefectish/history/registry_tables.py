@@ -1,6 +1,6 @@
 """Tables of deployments, of the runs that are asked for, of agents and of limits across runs.
 
-They are in the database of the history: whoever reaches it can ask for a run, and an agent begins it.
+They are in the database of the history: any process that can connect to it can ask for a run, and an agent begins it.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Run one recorded call, or one child of a map, of a flow function again.
 
 Its graph is not known, so the function runs again, as if its run were resumed without being held or recorded: what the
-record knows is not run, except for the call that is wanted. That is caught on its way to an executor, with its inputs.
+record knows is not run, except for the requested call. That is caught on its way to an executor, with its inputs.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ class RunWithoutChild(Resumption):
         super().__init__(child._run.id, child._run._store.address, retry_failed=False, force=True)
 
     def _check_holder(self, connection: Any) -> None:
-        """Leave the run to whoever drives it."""
+        """Leave the run to its driver."""
 
     def _take(self) -> None:
         """Do not hold the run."""

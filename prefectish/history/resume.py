@@ -60,7 +60,7 @@ class Resumption:
         self._await_silence()
 
     def _await_silence(self) -> None:
-        """Return once nobody holds the run: at once if its holder is known to be dead, else when it stands still."""
+        """Return once the run has no holder: at once if its holder is known to be dead, else when it stands still."""
         with self.store.reading() as connection:
             row = self._row(connection)
         if row.holder is None or life_of(row.holder, row.heartbeat) is Life.DEAD:

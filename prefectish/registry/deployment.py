@@ -239,7 +239,7 @@ def register(
         "options": options.to_json(),
     }
     with store.writing() as connection:
-        if connection.dialect.name != "sqlite":  # where whoever writes is alone anyway: two would make one version
+        if connection.dialect.name != "sqlite":  # which has one writer at a time anyway: two would make one version
             connection.execute(select(func.pg_advisory_xact_lock(LOCK)))
         last = connection.execute(
             select(table).where(_d.project == project, _d.name == name).order_by(_d.version.desc()).with_for_update()

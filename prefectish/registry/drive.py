@@ -30,8 +30,8 @@ MARK = "prefectish-facts: "
 FAILED, LOCKED = 1, 75
 #: How the message of a run begins whose drivers were lost.
 LOST_RUN = "driver-lost"
-#: Why a run is continued whose driver was told to end.
-TOLD_TO_END = "its driver was told to end (SIGTERM)"
+#: Why a run is continued whose driver was terminated.
+TOLD_TO_END = "its driver was terminated (SIGTERM)"
 _r = schema.runs.c
 
 
@@ -79,7 +79,7 @@ def _keep_returned(store: HistoryStore, flow: FlowFunction[Any, Any], run_id: st
         return
     location = f"{run_id}/returned"
     saved = capture(flow.result.save, location, state.result)
-    if isinstance(saved, Value):  # a value that cannot be stored is a matter of whoever reads it
+    if isinstance(saved, Value):  # a value that cannot be stored is reported where it is read
         text = json.dumps({"store": place, "location": location})
         with store.writing() as connection:
             connection.execute(update(schema.runs).where(_r.id == run_id).values(returned=text))

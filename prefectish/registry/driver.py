@@ -65,7 +65,7 @@ def main(arguments: list[str]) -> int:
 def check(facts: Mapping[str, Any]) -> int:
     """Load a flow and print facts of it; what keeps it from being loaded is printed, and makes the exit code 1."""
     try:
-        flow = load(facts["source"], is_signed=True)  # whoever deploys it is about to sign it
+        flow = load(facts["source"], is_signed=True)  # it is about to be signed
         _check_secrets(facts["secrets"])
         described = {"name": flow.name, **_checked_parameters(flow, facts["parameters"])}
     except Exception as error:  # the flow's file is user code
@@ -201,7 +201,7 @@ def _end(
         if state.exit_code == TERMINATED and _is_handed_on(store, run_id, claim, deployment):
             return TERMINATED
         note_end(state)  # the flow's file may end the program
-    except Exception as error:  # the flow's file, a cluster that cannot be reached: nobody else hears of it
+    except Exception as error:  # the flow's file, a cluster that cannot be reached: it is reported nowhere else
         logger.error("run %s could not be driven", run_id, exc_info=error)
         state = Failed(f"{type(error).__name__}: {error}", error)
         note_end(state)
@@ -247,7 +247,7 @@ def detached(facts: Mapping[str, Any]) -> int:
     except (KeyboardInterrupt, SystemExit) as stop:
         found: State | None = getattr(stop, "state", None)
         return 130 if found is None else found.exit_code
-    except Exception as error:  # nobody but the history hears of it
+    except Exception as error:  # it is reported in the history only
         logger.error("run %s could not be driven", facts["run"], exc_info=error)
         failed = Failed(f"{type(error).__name__}: {error}", error)
         record_end(store, facts["run"], handed["flow"].name, failed, None)

@@ -34,7 +34,7 @@ def begin(flow: Any, given: Mapping[str, Any], history: Any, **options: Any) -> 
 
 
 def left_runs(flow: Any, store: HistoryStore) -> list[RunRow]:
-    """Return the runs that were begun by the schedule of a flow and left by a process that died or was told to end."""
+    """Return the runs that were begun by the schedule of a flow and left by a process that died or was terminated."""
     return [
         run
         for run in reversed(runs(NEWEST, flow.name, store.address))
@@ -47,7 +47,7 @@ def left_runs(flow: Any, store: HistoryStore) -> list[RunRow]:
 def take_up(flow: Any, schedule: Schedule, run: RunRow, options: DeploymentOptions, store: HistoryStore) -> Any:
     """Continue a run that was left, or fail it; return its handle, None if nothing more runs of it.
 
-    One that was told to end has ended, if runs are not to be continued.
+    One that was terminated has ended, if runs are not to be continued.
     """
     why = "its process is gone" if run.is_lost else TOLD_TO_END
     if options.on_lost == "resume" and run.part < options.max_resumes:

@@ -1,4 +1,4 @@
-"""When deployments run: the events of their schedules become runs that are asked for, each once, whoever plans them."""
+"""When deployments run: events of their schedules become requested runs, each once, whichever agent plans them."""
 
 from __future__ import annotations
 

@@ -107,7 +107,7 @@ def ask_for(
     event: str | None = None,
     parent: str | None = None,
 ) -> str:
-    """Ask for a run, and return its identifier; of one `event` there is one run, whoever asks for it.
+    """Ask for a run, and return its identifier; of one `event` there is one run, however often it is asked for.
 
     Raises
     ------
@@ -307,7 +307,7 @@ def give_back(store: HistoryStore, lost: OpenRun, why: str, began: bool) -> bool
 
 
 def hand_on_run(store: HistoryStore, run: str, claim: str, why: str) -> bool:
-    """Let another driver continue a run whose own was told to end; return whether the claim was the one that holds."""
+    """Let another driver continue a run whose own was terminated; return whether the claim was the one that holds."""
     with store.writing() as connection:
         mine = (_q.run == run) & (_q.claim == claim) & (_q.state == DRIVEN)
         values = {"state": WAITING, "claim": None, "driver": None, "message": why, "resumes": _q.resumes + 1}

@@ -78,7 +78,7 @@ class _Served:
                 self.open += [] if run is None else [run]
 
     def hand_on(self) -> None:
-        """Stop what runs so that whoever serves the flow next continues it, if that is to be."""
+        """Stop what runs so that the next process that serves the flow continues it, if that is to be."""
         if self.options.on_lost == "resume" and self.history is not False:
             interrupt_all(self.open, Terminated)
             self.open = []
@@ -118,7 +118,7 @@ def serve(
     overlap, catch_up, timeout
         As for :meth:`prefectish.Flow.deploy`.
     on_lost, max_resumes
-        What becomes of runs that a former process served and left, because it died or was told to end: "resume", the
+        What becomes of runs that a former process served and left, because it died or was terminated: "resume", the
         default, continues them from their record, so many times at most; "fail" fails them.
     history
         Where runs are recorded, as for :meth:`prefectish.Flow.run`.

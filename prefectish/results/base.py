@@ -89,7 +89,7 @@ class Result:
 
     @property
     def holds_pickles(self) -> bool:
-        """Whether values are pickled, so that loading one can run code of whoever wrote it."""
+        """Whether values are pickled, so that loading one can run code that its writer chose."""
         return isinstance(self.serializer, PickleSerializer)
 
     def write(self, location: str, payload: bytes, facts: Mapping[str, Any] | None = None) -> str:

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from html import unescape
 
-#: A text is decoded at most so often; deeper nesting is nobody's way to show a value.
+#: A text is decoded at most so often; no program shows a value in deeper nesting.
 DEEPEST = 12
 _HEX = "[0-9A-Fa-f]"
 #: A character of several bytes of UTF-8, each written as {0}.

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 def options_here() -> Mapping[str, Any]:
     """Return the options of tasks that are set around this call: resources, workers, priority and retries."""
-    return _reader()() if "dask" in sys.modules else {}  # else nobody can have set any
+    return _reader()() if "dask" in sys.modules else {}  # without Dask there are none
 
 
 @cache

@@ -75,7 +75,7 @@ class NotAValue:
 
 
 class ResultOption:
-    """The option `result` of a task; whoever reads it of a task in an open flow may expect what the task returns."""
+    """The option `result` of a task; read from a task in an open flow, the return value may be meant."""
 
     def __get__(self, task: Any, owner: type | None = None) -> Any:
         if task is None:

@@ -68,7 +68,7 @@ def opener() -> Callable[[str, str], str]:
     """
     for library in LIBRARIES:
         load(library, "ui", "page=True")
-    default_hosts(os.environ)  # a setting that is wrong is told here, not by a process that ends
+    default_hosts(os.environ)  # a wrong setting is reported here, not by a process that exits
     return link_of
 
 

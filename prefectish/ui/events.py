@@ -52,7 +52,7 @@ logger = logging.getLogger("prefectish.ui")
 class Topic(NamedTuple):
     """What a page follows: what is looked up, the fragments that show it, and the address of the page.
 
-    Without fragments viewers are only told that it changed.
+    Without fragments, viewers only learn that it changed.
     """
 
     look_up: Callable[..., Record]

@@ -8,7 +8,7 @@ import socket
 from prefectish.errors import PrefectishError
 from prefectish.ui.access import LOOPBACK
 
-#: Where the page listens unless it is told; another port is taken if this one is.
+#: Where the page listens by default; another port if this one is in use.
 HOST, PORT = "127.0.0.1", 7411
 #: Connections that wait while the server begins.
 BACKLOG = 512

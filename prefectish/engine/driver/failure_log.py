@@ -1,4 +1,4 @@
-"""The log of failures and retries: what failed, why, and what happens next, told once for each cause.
+"""The log of failures and retries: what failed, why, and what happens next, logged once for each cause.
 
 The client logs them, as it is the one place that knows of all: what bodies raise in whatever process, what the engine
 decides (inputs that cannot be mapped over, results that cannot be pickled), and workers that died. The first failure
@@ -29,7 +29,7 @@ from prefectish.engine.worker.logs.relay import AttemptLog
 from prefectish.exception_pickling import traceback_of
 from prefectish.secrets.masking import mask
 
-#: Causes of one task that are told apart; failures of others are counted together.
+#: Distinct causes that are logged for each task; failures by other causes are counted together.
 MAX_CAUSES = 10
 #: Attempts that failed for one cause and are retried: so many are logged one by one.
 RETRIES = 10

@@ -20,7 +20,7 @@ WHOLE_OF_CAUSE = 100
 WHOLE_OF_TASK = 1_000
 #: Characters that are kept of the text of later ones.
 SHORT_TEXT = 500
-#: Causes of a task that are told apart.
+#: Distinct causes that are kept for each task.
 MOST_CAUSES = 1_000
 #: Values below an exception that are weighed, at most.
 _MOST_PARTS = 10_000

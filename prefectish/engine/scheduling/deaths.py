@@ -24,7 +24,7 @@ _REASONS = {
     "retire": "its worker was retired",
     "worker-close-gracefully": "its worker was retired",
     "worker-lifetime": "its worker was at the end of its lifetime",
-    "check-worker-ttl": "did not answer for worker-ttl: a body that keeps the interpreter's lock?",
+    "check-worker-ttl": "did not answer for worker-ttl: a task function that holds the GIL?",
     "scheduler-close": "its cluster was closed",
 }
 
@@ -182,14 +182,14 @@ def death_in_words(evidence: Mapping[str, Any]) -> str:
     >>> death_in_words({"exit_code": -9, "signal": "SIGKILL"})
     'killed by signal 9 (SIGKILL), possibly out of memory'
     >>> death_in_words({"exit_code": -9, "signal": "SIGKILL", "silent_seconds": 4.0})
-    "did not answer for worker-ttl 4 s: a body that keeps the interpreter's lock?"
+    'did not answer for worker-ttl 4 s: a task function that holds the GIL?'
     >>> death_in_words({"exit_code": -9, "signal": "SIGKILL", "peak_memory": 1e8, "memory_limit": 4e9})
     'killed by signal 9 (SIGKILL)'
     """
     if evidence.get("out_of_memory"):
         return "possibly out of memory"
     if silent := evidence.get("silent_seconds"):
-        return f"did not answer for worker-ttl {silent:g} s: a body that keeps the interpreter's lock?"
+        return f"did not answer for worker-ttl {silent:g} s: a task function that holds the GIL?"
     if asked := evidence.get("asked_to_end"):
         return next((words for begin, words in _REASONS.items() if asked.startswith(begin)), f"ended by Dask: {asked}")
     text = exit_text(evidence)

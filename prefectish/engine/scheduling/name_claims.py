@@ -2,7 +2,7 @@
 
 So it does not depend on what ends first which of two children with one name fails. A step whose name is made of what a
 step of the same row returns starts a chain of its own, and its rows start in their order, each once those before it
-are known (:attr:`StepChain.next_in_order`). A name that cannot be told here, of inputs that were not successful or
+are known (:attr:`StepChain.next_in_order`). A name that is not known here, of inputs that were not successful or
 that are large, is taken where the body runs.
 """
 

@@ -128,7 +128,7 @@ class ReadySteps:
             alone = self.plan.domains[domain].sources == ((i.source, False, None),)
             return alone and (i.source, 0) in self.run_state.streams and source.children is not None
         if i.flattened:
-            # States without those of their source can only be told apart in the order of the whole map.
+            # States without those of their source can only be distinguished in the order of the whole map.
             in_order = isinstance(self.run_state.step_states[number].starts, Mapped) and source.starts is None
             return self.plan.domains[domain].grows and source.children is not None and not in_order
         if source.step.domain == domain:

@@ -139,5 +139,5 @@ def _is_root(step_state: StepState, row: int) -> bool:
 
 
 def _is_between(step_state: StepState, row: int) -> bool:
-    """Whether a row is a combine that others read, whose result nobody can ask for."""
+    """Whether a row is a combine that others read, whose result cannot be asked for."""
     return step_state.step.fan_in is not None and not _is_root(step_state, row)

@@ -1,6 +1,6 @@
 """What a run takes over from before, by the keys of its items: results that are kept, and where others continue.
 
-Items of one key are told apart by their number among those of the key. The client counts, and so only items that it
+Items with the same key are distinguished by their number among them. The client counts, and so only items that it
 has: those of a list that stayed on a worker are not fetched for their names, and share one if they share a key.
 """
 
@@ -159,7 +159,9 @@ class ResumeRules:
         """Warn once that a task runs again although it had ended, and why."""
         if slug not in self._unreadable:
             self._unreadable.add(slug)
-            logger.warning("%s runs again where its result is needed, which was not stored or cannot be read", slug)
+            logger.warning(
+                "the result of %s was not stored, or cannot be read: it is computed again where it is needed", slug
+            )
 
     def _note_kept(self, step_state: StepState, row: int, record: PreviousResult) -> None:
         number = step_state.step.number

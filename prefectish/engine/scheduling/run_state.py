@@ -278,7 +278,7 @@ class Stream:
     count
         Items so far.
     items
-        Those of them that nobody has taken.
+        Those of them that were not taken yet.
     listener
         Takes them as they come; None as long as nothing maps over them.
     """

@@ -1,7 +1,7 @@
 """How an attempt ended, as a file in the result store of the user.
 
-In a store of pickles it is a pickle, as the results are. Any other store is kept free of pickles, since whoever chose
-its serializer may have done so because strangers can write there: a note is JSON then, values are written by that
+In a store of pickles it is a pickle, as the results are. Any other store is kept free of pickles, since its
+serializer may have been chosen because strangers can write there: a note is JSON then, values are written by that
 serializer, and an exception is a text. A note of another format than its store's is no note: the attempt runs again.
 """
 

@@ -22,7 +22,7 @@ from zlib import crc32
 _SLOT = Struct("<iIqq")
 #: Bodies that a process can note at once.
 _MOST_BODIES = 256
-#: A file of a process that has gone is removed after so many seconds; until then somebody may ask for it.
+#: A file of a process that has gone is removed after so many seconds; until then it may be asked for.
 _KEPT = 3600.0
 #: The number of a slug that is not known yet: the chain is being opened.
 UNKNOWN = 0
@@ -106,7 +106,7 @@ def _leave_to_parent() -> None:
 
 
 def _is_own(folder: str) -> bool:
-    """Whether nobody else can write into a folder: its name can be foreseen."""
+    """Whether no other user can write into a folder: its name can be foreseen."""
     found = os.lstat(folder)
     return S_ISDIR(found.st_mode) and (os.name == "nt" or (found.st_uid == os.getuid() and not found.st_mode & 0o022))
 
@@ -155,7 +155,7 @@ def _remove(path: str) -> None:
 
 
 def _remove_old(folder: str) -> None:
-    """Remove the notes of processes that nobody asked for after their death."""
+    """Remove the notes of processes that were not asked for after their death."""
     import psutil  # late: few processes are workers
 
     for entry in os.scandir(folder):

@@ -162,7 +162,7 @@ def _may_be_interrupted(ctx: Any) -> bool:
 
 
 def _feed_of(ctx: Any) -> _Feed | None:
-    """Return what sends the items of an attempt; None if nobody maps over them, or nothing can be sent."""
+    """Return what sends the items of an attempt; None if nothing maps over them, or nothing can be sent."""
     if ctx is None or not ctx.spec.measure or ctx.spec.mapped:
         return None
     run, place = ctx.run, (ctx.spec.number, max(ctx.index, 0))

@@ -1,5 +1,5 @@
 // Buttons ask once, in the dialog of the page: `<button data-ask="ADDRESS" data-fields="{...}" data-question="...">`.
-// What became of it is told in the line `#told`, and by whom.
+// The line `#told` says what became of it, and who asked.
 
 function hidden(name, value) {
   const input = document.createElement("input");
