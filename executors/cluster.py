@@ -22,6 +22,7 @@ from prefectish.executors.probe import masked
 from prefectish.executors.progress_reports import heard_from_cluster, send_by_cluster, yield_by_cluster
 from prefectish.executors.session import ClusterSession
 from prefectish.executors.shipping import checked
+from prefectish.validation import unknown_argument
 
 
 class DaskExecutor:
@@ -209,9 +210,8 @@ def _unknown(arguments: Mapping[str, Any]) -> TypeError:
     """Return the error for arguments that `DaskExecutor` does not take: most are meant for the cluster."""
     name = next(iter(arguments))
     own = inspect.signature(DaskExecutor).parameters
-    near = next(iter(difflib.get_close_matches(name, own, 1, 0.75)), None)
-    if near is not None:
-        return TypeError(f"DaskExecutor got an unexpected keyword argument {name!r}; did you mean {near!r}?")
+    if difflib.get_close_matches(name, own, 1, 0.75):
+        return unknown_argument(DaskExecutor, name)
     meant = ", ".join(f"{key!r}: {value!r}" for key, value in arguments.items())
     return TypeError(
         f"DaskExecutor got an unexpected keyword argument {name!r}; what is meant for the cluster goes into "

@@ -18,6 +18,7 @@ from prefectish.engine.worker.body_progress import SENDER
 from prefectish.engine.worker.yielding import SENDER as YIELD_SENDER
 from prefectish.executors.pool_session import PoolJob, PoolSession, Workers
 from prefectish.executors.threads import Threads, live_graph, posttask
+from prefectish.validation import unknown_argument
 
 _SCHEDULERS = ("threads", "processes", "synchronous")
 
@@ -69,7 +70,10 @@ class LocalDaskExecutor:
         stall_warning: float | None = 60,
         verify_results: bool = False,
         max_branches: int | None = None,
+        **unknown: Any,
     ) -> None:
+        if unknown:
+            raise unknown_argument(type(self), next(iter(unknown)))
         if max_branches is not None and max_branches < 1:
             raise ValueError(f"max_branches must be >= 1, got {max_branches!r}")
         if scheduler not in _SCHEDULERS:

@@ -155,6 +155,13 @@ class DateTimeParameter(Parameter):
             raise refusal(self.name, text, "a date with time", "pass a string like 2026-03-01T12:00+02:00") from None
 
 
+#: Options of a run, by keyword beside its parameters: one that is misspelt is taken for a parameter.
+RUN_OPTIONS = (
+    "check_inputs", "context", "detach", "executor", "flow_run_name", "history", "keep_results", "on_pause", "page",
+    "parameters", "progress", "refresh_cache", "run_on_schedule", "state", "story", "task_states", "timeout",
+)  # fmt: skip
+
+
 def settle(parameters: Iterable[Parameter], given: Mapping[str, Any], context: Mapping[str, Any]) -> dict[str, Any]:
     """Return the values of all parameters for a run, converted to their types: given, from the context, or the default.
 
@@ -165,7 +172,11 @@ def settle(parameters: Iterable[Parameter], given: Mapping[str, Any], context: M
     unknown = sorted(given.keys() - known.keys())
     faults = [f"{word}: {', '.join(names)}" for word, names in (("missing", missing), ("unknown", unknown)) if names]
     if faults:
-        meant = [f"did you mean {near!r}, not {name!r}?" for name in unknown if (near := closest(name, known))]
+        meant = [
+            f"did you mean {near!r}, not {name!r}?"
+            for name in unknown
+            if (near := closest(name, (*known, *RUN_OPTIONS)))
+        ]
         raise ParameterError("; ".join([*faults, *meant]))
     values = {name: given[name] if name in given else context.get(name, p.default) for name, p in known.items()}
     return _accept_all(known, values)

@@ -5,6 +5,7 @@ The one table of it: errors about a missing name, ``prefectish move`` and a part
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from functools import cache
 from importlib.util import find_spec
@@ -343,7 +344,11 @@ def error_of(module: str, name: str) -> ImportError | AttributeError:
         return ImportError(f"{module} has no {name}: {gone()[wanted].instead}{_COMMAND}", name=module)
     if wanted in places() and not _is_here(f"{module}.{name}"):
         return ImportError(missing_module(f"{module}.{name}"), name=module)
-    return AttributeError(f"module {module!r} has no attribute {name!r}")
+    from difflib import get_close_matches
+
+    near = get_close_matches(name, getattr(sys.modules.get(module), "__dict__", {}).get("__all__", ()), 1)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    return AttributeError(f"module {module!r} has no attribute {name!r}{hint}")
 
 
 def missing_module(name: str) -> str | None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import importlib.util
+import inspect
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import date, datetime, time, timedelta
@@ -234,6 +235,12 @@ def closest(name: str, known: Iterable[str]) -> str | None:
     import difflib
 
     return next(iter(difflib.get_close_matches(name, list(known), 1)), None)
+
+
+def unknown_argument(kind: type, name: str) -> TypeError:
+    """Return the error for an argument that a class does not take."""
+    known = (known for known in inspect.signature(kind).parameters if known != "unknown")
+    return TypeError(f"{kind.__name__} got an unexpected keyword argument {name!r}{did_you_mean(name, known)}")
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

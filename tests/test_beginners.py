@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 import subprocess
 import sys
@@ -13,7 +14,8 @@ import pytest
 import prefectish
 from prefectish import Flow, Parameter, flow, task, triggers
 from prefectish.errors import ParameterError
-from prefectish.executors import DaskExecutor, LocalExecutor
+from prefectish.executors import DaskExecutor, LocalDaskExecutor, LocalExecutor
+from prefectish.parameters import RUN_OPTIONS
 
 
 @task
@@ -222,6 +224,17 @@ def test_trigger_by_name_lists_the_triggers(wrong, meant):
 
 
 # -- misspelt names ----------------------------------------------------------------------------------------------------
+
+
+def test_misspelt_names_of_the_package_executors_and_options_of_a_run_are_answered():
+    with pytest.raises(AttributeError, match="has no attribute 'taks'; did you mean 'task'"):
+        prefectish.taks  # noqa: B018
+    with pytest.raises(TypeError, match="unexpected keyword argument 'n_workers'; did you mean 'num_workers'"):
+        LocalDaskExecutor(n_workers=2)
+    with pytest.raises(ParameterError, match="did you mean 'executor', not 'exector'"):
+        Flow("f").run(exector=LocalDaskExecutor())
+    for front in (Flow.run, Flow.start):
+        assert set(RUN_OPTIONS) >= set(inspect.getfullargspec(front).kwonlyargs)
 
 
 def test_unknown_argument_is_named_before_what_is_missing():
