@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import functools
 import importlib.util
-import inspect
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import date, datetime, time, timedelta
@@ -239,6 +238,8 @@ def closest(name: str, known: Iterable[str]) -> str | None:
 
 def unknown_argument(kind: type, name: str) -> TypeError:
     """Return the error for an argument that a class does not take."""
+    import inspect
+
     known = (known for known in inspect.signature(kind).parameters if known != "unknown")
     return TypeError(f"{kind.__name__} got an unexpected keyword argument {name!r}{did_you_mean(name, known)}")
 

@@ -17,6 +17,7 @@ pytest.importorskip("multipart")
 
 from bodies import give
 from postgres import binaries, owner, server
+from real import until
 from recorded_flows import example
 from ui_browser import browser
 
@@ -297,6 +298,19 @@ def test_an_empty_history_says_what_to_do_next(tmp_path: Path) -> None:
         for name in ("deployments", "agents", "limits", "approvals"):
             assert client.get(f"/{name}").status_code == 200
     assert give.name == "give"
+
+
+def test_navigation_counts_open_questions_and_a_run_shows_its_environment(hostile: Path, tmp_path: Path) -> None:
+    with browser(hostile) as client:
+        state = client.app.state  # they are counted beside the page, which does not wait for that
+        until(lambda: look(state.source, state.access, "limits").events["questions"] == "2")
+        assert '<span class="number">2</span><span class="unseen"> open</span>' in client.get("/limits").text
+        run = client.get("/api/runs").json()["runs"][0]["id"]
+        facts = dict(client.get(f"/api/runs/{run}").json()["facts"])
+        assert facts["environment"] == "the program that ran it; the flow was not deployed"
+    with browser(tmp_path / "new.db") as client:
+        assert 'id="questions" class="open" hidden' in client.get("/").text
+        assert "How long they take" not in client.get("/").text
 
 
 def test_search_among_failed_items_looks_at_their_own_messages(tmp_path: Path) -> None:
