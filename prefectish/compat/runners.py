@@ -14,7 +14,7 @@ from prefectish.compat.configuration import config
 from prefectish.compat.context import of_run
 from prefectish.compat.flows import Flow
 from prefectish.compat.stages import FlowStages, TaskStages, waits
-from prefectish.compat.task_changes import more_handlers, task_contexts_in
+from prefectish.compat.task_changes import InContext, more_handlers, task_contexts_in
 from prefectish.compat.task_helpers import import_object
 from prefectish.compat.tasks import FunctionTask
 from prefectish.edges import Edge
@@ -242,10 +242,10 @@ class TaskRunner(TaskStages, Runner):
         last: State = ended.result[self.task] if isinstance(ended.result, dict) else ended
         return _as_due(last)
 
-    def _ran(self, inputs: dict[str, Any]) -> State:
+    def _ran(self, inputs: dict[str, Any], context: Mapping[str, Any] | None = None) -> State:
         """Call the body alone: its inputs are there, and its trigger, retries and handlers have their own stages."""
-        body = FunctionTask(partial(self.task.run, **inputs), name=self.task.name, timeout=self.task.timeout)
-        return TaskRunner(body).run()
+        body = InContext(partial(self.task.run, **inputs), context or {})
+        return TaskRunner(FunctionTask(body, name=self.task.name, timeout=self.task.timeout)).run()
 
     def _is_usable(self, state: State, upstream: Mapping[Any, State]) -> bool:
         """Whether a state need not be computed anew: one of a cache asks the validator of the task."""

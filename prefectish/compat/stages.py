@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 
 from prefectish.compat.results import Result
 from prefectish.engine import clock
-from prefectish.engine.context import context as around
 from prefectish.engine.context import current
 from prefectish.engine.plan.map_domain import SKIPPED_UPSTREAM, skips_reader
 from prefectish.engine.signals import ENDRUN
@@ -190,7 +189,7 @@ class TaskStages(Stages):
             return self._end(state, state)
         return self._changed(state, self._ran(values(inputs)))
 
-    def _ran(self, inputs: dict[str, Any]) -> State:
+    def _ran(self, inputs: dict[str, Any], context: Mapping[str, Any] | None = None) -> State:
         raise NotImplementedError
 
     def cache_result(self, state: State, inputs: Inputs) -> State:
@@ -225,8 +224,7 @@ class TaskStages(Stages):
         if not isinstance(state, Looped):
             return state
         turn = {"task_loop_result": state.result, "task_loop_count": state.loop_count + 1}
-        with around({**(context or {}), **turn}):
-            return self._ran(values(inputs))
+        return self._ran(values(inputs), {**(context or {}), **turn})
 
 
 class FlowStages(Stages):

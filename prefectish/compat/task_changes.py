@@ -23,7 +23,7 @@ def more_handlers(tasks: Iterable[Task], handlers: Sequence[Callable[..., Any]] 
             task.state_handlers = before
 
 
-class _InContext:
+class InContext:
     """The body of a task with more values in its context."""
 
     def __init__(self, body: Callable[..., Any], values: Mapping[str, Any]) -> None:
@@ -31,6 +31,7 @@ class _InContext:
         self.values = dict(values)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Call the body."""
         with context(self.values):
             return self.__wrapped__(*args, **kwargs)
 
@@ -40,7 +41,7 @@ def task_contexts_in(contexts: Mapping[Any, Mapping[str, Any]] | None) -> Iterat
     """Lay values over the context of some tasks' bodies for the time of a `with` block."""
     own = {task: task.__dict__.get("run") for task in contexts or ()}
     for task in own:
-        task.__dict__["run"] = _InContext(task.run, (contexts or {})[task])
+        task.__dict__["run"] = InContext(task.run, (contexts or {})[task])
     try:
         yield
     finally:
