@@ -10,7 +10,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
+from prefectish.engine.capture import Error, Value, capture
 from prefectish.engine.driver.inline import LocalExecutor as OwnLocalExecutor
+from prefectish.engine.driver.inline import SerialSession, run_job
 from prefectish.executors.pool import LocalDaskExecutor as OwnLocalDaskExecutor
 
 _SCHEDULERS = {
@@ -19,12 +21,19 @@ _SCHEDULERS = {
 
 
 class Executor:
-    """Base class of executors, for annotations and `isinstance`."""
+    """Base class of executors; of one's own it needs `submit` and `wait`, which are called for one task at a time."""
 
     @contextmanager
     def start(self, plan: Any = None, run: Any = None) -> Iterator[Any]:
-        """Be ready for submissions in a `with` block."""
-        yield self
+        """Open a session for a run; or, without a plan, be ready for submissions in a `with` block."""
+        if plan is None:
+            yield self
+            return
+        session = SerialSession(lambda job: self.wait(self.submit(run_job, job)))  # type: ignore[no-any-return]
+        try:
+            yield session
+        finally:
+            session.watch.close()
 
     def submit(self, fn: Callable[..., Any], *args: Any, extra_context: Any = None, **kwargs: Any) -> Any:
         """Call a function, at once or later, and return its future."""
@@ -100,18 +109,28 @@ class LocalDaskExecutor(OwnLocalDaskExecutor, Executor):
         """Call a function on a thread, with the results of futures among its arguments, and return its future."""
         if self._pool is None:
             raise ValueError("Executor must be started: submit in `with executor.start():`")
-        return self._pool.submit(lambda: fn(*_results(args), **_results(kwargs)))
+        return self._pool.submit(call, fn, args, kwargs)
 
     def wait(self, futures: Any) -> Any:
         """Return futures, in whatever lists and dicts, as their results."""
-        return _results(futures)
+        return results(futures)
 
 
-def _results(value: Any) -> Any:
+def call(fn: Callable[..., Any], args: Any, kwargs: Any, *_: Any) -> Value | Error:
+    """Call a function with the results of what was submitted before; signals, too, are told as a value."""
+    return capture(lambda: fn(*results(args), **results(kwargs)))
+
+
+def results(value: Any) -> Any:
+    """Return what submissions gave, in whatever lists and dicts; what one raised is raised."""
     if isinstance(value, Future):
-        return value.result()
+        return results(value.result())
+    if isinstance(value, Error):
+        raise value.exception
+    if isinstance(value, Value):
+        return value.value
     if isinstance(value, list | tuple | set):
-        return type(value)(_results(item) for item in value)
+        return type(value)(results(item) for item in value)
     if isinstance(value, dict):
-        return {key: _results(item) for key, item in value.items()}
+        return {key: results(item) for key, item in value.items()}
     return value

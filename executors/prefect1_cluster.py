@@ -8,9 +8,11 @@ from contextlib import contextmanager
 from importlib import import_module
 from typing import Any
 
+from prefectish.engine.plan.placement import resources_of
+from prefectish.engine.preparation import Preparation
 from prefectish.executors.cluster import DaskExecutor as OwnDaskExecutor
 from prefectish.executors.connect import connect
-from prefectish.executors.prefect1 import Executor
+from prefectish.executors.prefect1 import Executor, call, results
 
 
 class DaskExecutor(OwnDaskExecutor, Executor):
@@ -44,7 +46,7 @@ class DaskExecutor(OwnDaskExecutor, Executor):
         if not (address or cluster_class or kwargs.get("client") or kwargs.get("scheduler_file")):
             address = dask.get("address")
             cluster_class = None if address else dask.get("cluster_class")
-        if local_processes is not None and cluster_class is None and not address:
+        if local_processes is not None and not cluster_class and not address:
             cluster_kwargs = {"processes": local_processes, **(cluster_kwargs or {})}
         super().__init__(
             address or None, cluster_class=cluster_class or None, cluster_kwargs=cluster_kwargs,
@@ -56,7 +58,7 @@ class DaskExecutor(OwnDaskExecutor, Executor):
     __repr__ = Executor.__repr__
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_open": None}
+        return {**self.__dict__, **({"_open": None, "client": None} if self._open else {})}
 
     @contextmanager
     def start(self, plan: Any = None, run: Any = None) -> Iterator[Any]:
@@ -73,20 +75,25 @@ class DaskExecutor(OwnDaskExecutor, Executor):
             )
         }  # fmt: skip
         with connect(self.address, client=self.client, **options) as connection:
-            self._open = connection.client
+            given, self.client, self._open = self.client, connection.client, connection.client
             try:
                 yield self
             finally:
-                self._open = None
+                self.client, self._open = given, None
 
     def submit(self, fn: Callable[..., Any], *args: Any, extra_context: Any = None, **kwargs: Any) -> Any:
         """Call a function on a worker and return its Dask future."""
         if self._open is None:
             raise ValueError("Executor must be started: submit in `with executor.start():`")
-        return self._open.submit(fn, *args, key=f"{getattr(fn, '__name__', 'call')}-{uuid.uuid4().hex}", **kwargs)
+        told = extra_context or {}
+        name = told.get("task_full_name") or getattr(fn, "__name__", "call")
+        return self._open.submit(
+            call, fn, args, kwargs, Preparation(), key=f"{name}-{uuid.uuid4().hex}",
+            resources=resources_of(told.get("task_tags") or (), name) or None,
+        )  # fmt: skip
 
     def wait(self, futures: Any) -> Any:
         """Return Dask futures, in whatever lists and dicts, as their results."""
         if self._open is None:
             raise ValueError("Executor must be started: wait in `with executor.start():`")
-        return self._open.gather(futures)
+        return results(self._open.gather(futures))

@@ -173,8 +173,51 @@ class TestExecutors:
     def test_submissions_to_a_cluster(self, dask_client):
         from prefect.executors import DaskExecutor
 
+        executor = DaskExecutor(local_processes=True)
+        assert (executor.cluster_kwargs, executor.client) == ({"processes": True}, None)
         with DaskExecutor(client=dask_client).start() as executor:
             assert executor.wait([executor.submit(len, [1]), executor.submit(len, [1])]) == [1, 1]
+            first = executor.submit(len, [1], extra_context={"task_full_name": "first", "task_tags": {"a"}})
+            assert (first.key.partition("-")[0], executor.wait(executor.submit(sum, [first, first]))) == ("first", 2)
+            assert pickle.loads(pickle.dumps(executor)).client is None
+            with pytest.raises(ValueError, match="task first: tag 'dask-resource:GPU=x'"):
+                executor.submit(len, extra_context={"task_full_name": "first", "task_tags": {"dask-resource:GPU=x"}})
+
+    @pytest.mark.parametrize("kind", ["local", "threads", "cluster"])
+    def test_signals_come_out_of_submissions(self, kind, request):
+        from prefect.engine.signals import SUCCESS
+        from prefect.executors import DaskExecutor, LocalDaskExecutor, LocalExecutor
+
+        def signals():
+            raise SUCCESS("enough")
+
+        make = {"local": LocalExecutor, "threads": LocalDaskExecutor}.get(kind)
+        with (make() if make else DaskExecutor(client=request.getfixturevalue("dask_client"))).start() as executor:
+            with pytest.raises(SUCCESS, match="enough"):
+                executor.wait(executor.submit(signals))
+            with pytest.raises(SUCCESS, match="enough"):
+                executor.wait(executor.submit(len, [executor.submit(signals)]))
+
+    def test_an_executor_of_ones_own_submits_and_waits(self):
+        from prefect import Flow, task
+        from prefect.executors import Executor
+
+        class Counts(Executor):
+            submitted = 0
+
+            def submit(self, fn, *args, extra_context=None, **kwargs):
+                self.submitted += 1
+                return fn, args, kwargs
+
+            def wait(self, futures):
+                fn, args, kwargs = futures
+                return fn(*args, **kwargs)
+
+        executor = Counts()
+        with Flow("own") as flow:
+            doubled = task(lambda x: 2 * x, name="double").map([1, 2])
+        assert flow.run(executor=executor, history=False).result[doubled].result == [2, 4]
+        assert executor.submitted == 2
 
 
 class TestSchedules:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -32,7 +32,7 @@ def placement_of(task: Task) -> Placement:
     fixed = {} if callable(task.resources) else task.resources or {}
     workers = () if callable(task.workers) else tuple(task.workers or ())
     number = 0.0 if callable(task.priority) else float(task.priority or 0)
-    return Placement(tuple(sorted({**_from_tags(task), **fixed}.items())), workers, number)
+    return Placement(tuple(sorted({**resources_of(task.tags, task.name), **fixed}.items())), workers, number)
 
 
 def differs_by_child(task: Task) -> bool:
@@ -94,9 +94,10 @@ def _takes_two(function: Callable[..., Any]) -> bool:
     return len(given) > 1 and (given[1].default is inspect.Parameter.empty or given[1].name == "run_count")
 
 
-def _from_tags(task: Task) -> dict[str, float]:
+def resources_of(tags: Iterable[str], name_of_task: str) -> dict[str, float]:
+    """Return the resources that tags of a task stand for."""
     found: dict[str, float] = {}
-    for tag in task.tags:
+    for tag in tags:
         if not tag.startswith(RESOURCE_TAG):
             continue
         name, _, number = tag.removeprefix(RESOURCE_TAG).partition("=")
@@ -104,6 +105,6 @@ def _from_tags(task: Task) -> dict[str, float]:
             found[name] = float(number or 1)
         except ValueError:
             raise ValueError(
-                f"task {task.name}: tag {tag!r}: must end with a number, as {RESOURCE_TAG}{name}=1 does"
+                f"task {name_of_task}: tag {tag!r}: must end with a number, as {RESOURCE_TAG}{name}=1 does"
             ) from None
     return found
