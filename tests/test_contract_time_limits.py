@@ -171,6 +171,15 @@ def test_t11_handlers_of_a_map_that_hang_end_at_its_timeout(spelled):
     assert [state.result for state in states["other"].map_states] == [0, 1]
 
 
+def test_t11_priority_that_hangs_counts_for_nothing(spelled, caplog):
+    mapped = task(body, name="ranked", timeout=LIMIT, priority=lambda x: hang_at_two(x))
+    began = time.monotonic()
+    states = spelled.states(lambda: {"ranked": mapped.map(range(4))})
+    assert time.monotonic() - began < LONG
+    assert [state.result for state in states["ranked"].map_states] == [0, 1, 2, 3]
+    assert "priority did not end within timeout=0.5 s; rows start in map order" in caplog.text
+
+
 def test_handlers_that_hold_up_the_run_are_reported(monkeypatch, caplog):
     monkeypatch.setattr("prefectish.engine.driver.handler_calls.WARN_AFTER", 0.1)
 

@@ -6,6 +6,7 @@ The cluster has two small workers and a large one, each with its memory as a res
 from __future__ import annotations
 
 import os
+import time
 
 import dask as dask_package
 import pytest
@@ -13,7 +14,7 @@ from distributed import Client, LocalCluster
 from real import kinds, note, notes, spend
 
 from prefectish import Flow, flow, task
-from prefectish.engine.state import Failed
+from prefectish.engine.state import Failed, TimedOut
 from prefectish.executors import DaskExecutor
 
 pytestmark = [pytest.mark.time_limit(120), pytest.mark.fault]
@@ -192,6 +193,28 @@ def test_child_whose_place_cannot_be_asked_fails_alone(dask, answer, told):
     assert type(second) is Failed
     assert told in second.message, second.message
     assert "work-1[1]" in second.message
+
+
+@pytest.mark.parametrize("option", ["resources", "workers", "priority"])
+def test_t11_child_whose_place_is_asked_for_too_long_has_timed_out(dask, option):
+    """The thread of the run asks: nothing else would move."""
+
+    def slow(item, run_count):
+        if not item:
+            spend(8)
+        return 0 if option == "priority" else None
+
+    @task(timeout=0.5, **{option: slow})
+    def work(x):
+        return x
+
+    with Flow("unplaced") as recorded:
+        out = work.map([1, 0, 2])
+    began = time.monotonic()
+    first, second, third = recorded.run(executor=dask, history=False).result[out].map_states
+    assert time.monotonic() - began < 8
+    assert (first.result, type(second), third.result) == (1, TimedOut, 2)
+    assert "the functions that say where it runs did not end within timeout=0.5 s" in second.message
 
 
 def test_priority_may_follow_from_item_and_run_count(dask):

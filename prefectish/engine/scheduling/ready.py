@@ -23,6 +23,7 @@ from prefectish.engine.state import Mapped, Skipped, State
 from prefectish.engine.worker.cache import CacheSpec
 from prefectish.engine.worker.result_names import NameTable
 from prefectish.engine.worker.storage import ResultStorage
+from prefectish.engine.worker.time_limit import AttemptOverran, before_attempt
 from prefectish.errors import describe
 from prefectish.flow_version import task_version
 from prefectish.kinds import is_a
@@ -188,13 +189,24 @@ class ReadySteps:
                 chain.step_states[0].step.slug,
             )
             return None
-        ranks = [self._rank(chain, priority, row) for row in range(map_state.width or 0)]
+        try:
+            ranks = [self._rank(chain, priority, row) for row in range(map_state.width or 0)]
+        except AttemptOverran as overrun:
+            logger.warning("%s: %s; rows start in map order", chain.step_states[0].step.slug, overrun)
+            return None
         return sorted(range(len(ranks)), key=lambda row: -ranks[row])
 
     def _rank(self, chain: StepChain, priority: Callable[[Any], Any], row: int) -> float:
-        outcome = capture(lambda: float(ask(priority, _value_of(chain.readers[0](row)), 1)))
+        spec = chain.spec.steps[0]
+
+        def asked() -> float:
+            return float(ask(priority, _value_of(chain.readers[0](row)), 1))
+
+        outcome = capture(before_attempt, spec, self.facts, row, "priority", asked)
         if isinstance(outcome, Error):
-            label = chain.spec.steps[0].label(row)
+            if isinstance(outcome.exception, AttemptOverran):
+                raise outcome.exception
+            label = spec.label(row)
             logger.warning("%s: priority raised %s; it counts as 0", label, describe(outcome.exception))
             return 0.0
         rank: float = outcome.value

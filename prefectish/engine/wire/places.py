@@ -21,6 +21,7 @@ from prefectish.engine.plan.placement import Placement, placement_of, placement_
 from prefectish.engine.state import Failed, Mapped, State
 from prefectish.engine.wire.execute import open_chain, substitute
 from prefectish.engine.wire.messages import StepResult
+from prefectish.engine.worker.time_limit import AttemptOverran, before_attempt
 from prefectish.errors import describe
 from prefectish.kinds import is_a
 from prefectish.members import Slot, members_of
@@ -95,20 +96,27 @@ def is_elsewhere(item: Any) -> bool:
 
 def place(spec: StepSpec, index: int, item: Any, run_count: int, run: Any) -> Placement | Record:
     """Return where a child runs this time, or the record of one whose functions could not be asked."""
+    asked = spec, item, run_count
     token = bind(run)
     try:
-        value = capture(_value, item)
-        if isinstance(value, Error) or value.value is _NO_ITEM:
-            return placement_of(spec.task)  # it does not run, or reading its input raises what is wrong with it
-        found = capture(placement_of_child, spec.task, value.value, run_count)
+        found = capture(before_attempt, spec, run, index, "the functions that say where it runs", _asked, *asked)
     finally:
         unbind(token)
     if isinstance(found, Error):
         error = found.exception
+        if isinstance(error, AttemptOverran):
+            return Record(error.state)
         text = f"where {spec.label(index)} runs could not be asked: {describe(error)}"
         return Record(Failed(text, encode_error(error, spec.label(index))))
     placement: Placement = found.value
     return placement
+
+
+def _asked(spec: StepSpec, item: Any, run_count: int) -> Placement:
+    value = capture(_value, item)
+    if isinstance(value, Error) or value.value is _NO_ITEM:
+        return placement_of(spec.task)  # it does not run, or reading its input raises what is wrong with it
+    return placement_of_child(spec.task, value.value, run_count)
 
 
 def _value(item: Any) -> Any:

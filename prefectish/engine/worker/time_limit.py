@@ -163,12 +163,19 @@ def bounded(ctx: AttemptContext, what: str, call: Callable[..., Outcome], /, *ar
 
 def key_in_time(spec: StepSpec, upstream: Sequence[State], run: Mapping[str, Any], index: int = -1) -> str | None:
     """Return the key of an item as the client asks for it; None if that takes too long, which its attempt tells."""
-    if spec.limit is None:
-        return item_key(spec, upstream, run)
     try:
-        return bounded(AttemptContext(run, spec, index, _PENDING), "the key of its item", item_key, spec, upstream, run)
+        return before_attempt(spec, run, index, "the key of its item", item_key, spec, upstream, run)
     except AttemptOverran:
         return None
+
+
+def before_attempt(
+    spec: StepSpec, run: Mapping[str, Any], index: int, what: str, call: Callable[..., Outcome], /, *args: Any
+) -> Outcome:
+    """Call code of the user that the client asks before there is an attempt, as `bounded` does."""
+    if spec.limit is None:
+        return call(*args)
+    return bounded(AttemptContext(run, spec, index, _PENDING), what, call, *args)
 
 
 def is_run_over() -> bool:
