@@ -8,8 +8,9 @@ from typing import Any
 from prefectish.compat.configuration import __version__
 from prefectish.compat.results import NoResult, Result
 from prefectish.compat.stores import PrefectStore
+from prefectish.engine.deferred import Deferred
 from prefectish.engine.scheduling.run_state import NEVER_STARTED, NOT_RUN
-from prefectish.engine.state import Deferred, Mapped, Pending, Queued, State, Submitted, innermost
+from prefectish.engine.state import Mapped, Pending, Queued, State, Submitted, innermost
 from prefectish.engine.worker.attempt import PENDING, RUNNING
 from prefectish.engine.worker.stored_result import Stored
 from prefectish.safe_repr import printable

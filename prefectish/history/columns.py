@@ -10,6 +10,7 @@ from sqlalchemy import or_, select, type_coerce
 
 from prefectish.engine.plan.item_key import ItemId, item_id_of
 from prefectish.history import schema
+from prefectish.history.cells import Cell
 
 if TYPE_CHECKING:
     from prefectish.history.queries import RunRow
@@ -121,6 +122,8 @@ def _columns(run: RunRow, slug: str, names: Sequence[str]) -> list[list[Any]]:
             for column, values in zip(columns, zip(*rows, strict=True), strict=True):
                 column.extend(values)
         for name, column in zip(names, columns, strict=True):
-            if name in schema.children.c:
-                schema.children.c[name].type.check(column)
+            if name in NAMES:
+                cell = schema.children.c[name].type
+                assert isinstance(cell, Cell)
+                cell.check(column)
     return columns

@@ -262,7 +262,7 @@ class RecordedResult(PreviousResult):
         return self._children.columns.worker_of(self._at)
 
     @cached_property
-    def state(self) -> State:  # type: ignore[override]
+    def state(self) -> State:
         """The state, with its result if that can be read."""
         return self._made[0]
 
