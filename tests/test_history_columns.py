@@ -99,3 +99,39 @@ def test_failures_that_are_kept_say_what_they_said(tmp_path):
     children = state.result[numbers].map_states
     assert [type(child) for child in children] == [Success, Failed, Success]
     assert "integer division" in children[1].message
+
+
+def test_resumed_run_whose_tasks_all_ended_is_read_by_its_last_part_alone(tmp_path):
+    path = tmp_path / "h.db"
+    run_id = record(path, [1, 0, 2])
+    record(path, [1, 0, 3], resume=run_id)
+    resumed = history.run(run_id, store=path)
+    assert (resumed.part, "row_number" in str(resumed._current().element)) == (1, False)
+    before = (
+        [group.count for group in resumed.failures()],
+        [child.part for child in map(row_of, resumed.children("divide"))],
+    )
+    with sqlite3.connect(path) as connection:
+        connection.execute("update steps set state = null where mapped")
+    assert "row_number" in str(resumed._current().element), "its children may be in any part"
+    after = (
+        [group.count for group in resumed.failures()],
+        [child.part for child in map(row_of, resumed.children("divide"))],
+    )
+    assert before == ([1], [1, 1, 1])
+    assert after[0] == [1]
+    assert len(after[1]) == 4, "the item that left the list is not known to have left"
+
+
+def row_of(child):
+    return child._row
+
+
+def test_record_of_a_run_is_read_when_something_of_it_is_asked_for(tmp_path):
+    path = tmp_path / "h.db"
+    run_id = record(path, [1, 2])
+    [found] = history.runs(store=path)
+    assert "id" not in vars(found)
+    assert (found.id, found.state) == (run_id, "Success")
+    with pytest.raises(AttributeError, match="has no attribute 'colour'"):
+        found.colour  # noqa: B018  the question is whether it is there

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from math import isnan
 from types import NoneType
 from typing import Any
 
-from sqlalchemy import Column, Float, Integer, Table, Text
+from sqlalchemy import Column, ColumnElement, Float, Integer, Table, Text, type_coerce
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
 #: The largest row, step or number of attempts that there may be.
@@ -67,16 +68,32 @@ class Cell(TypeDecorator[Any]):
     def check(self, values: Sequence[Any]) -> None:
         """Raise BadCell for a value that is none of this column; of many integers only the extremes are looked at."""
         kinds = set(map(type, values))
-        if kinds <= {NoneType} or kinds == {str} == self.kinds:
-            return
-        if kinds == {int} == self.kinds and self.low <= min(values) and max(values) <= self.high:
+        if (kinds - {NoneType}) <= self.kinds and (not self.is_number or self._spans(values, NoneType in kinds)):
             return
         one = self.result_processor(None, None)
         for value in values:
             one(value)
 
+    def _spans(self, values: Sequence[Any], has_none: bool) -> bool:
+        numbers = [value for value in values if value is not None] if has_none else values
+        if not numbers:
+            return True
+        return self.low <= min(numbers) and max(numbers) <= self.high and not any(map(isnan, numbers))
+
     def _wanted(self) -> str:
         return f"a number from {self.low:.0f} to {self.high:.0f}" if self.is_number else "a text"
+
+
+def unchecked(columns: Iterable[ColumnElement[Any]]) -> list[ColumnElement[Any]]:
+    """Return columns whose values are not checked one by one as they are read, for :func:`check_columns`."""
+    return [type_coerce(c, c.type.impl if isinstance(c.type, Cell) else c.type).label(c.key) for c in columns]
+
+
+def check_columns(columns: Iterable[ColumnElement[Any]], values: Iterable[Sequence[Any]]) -> None:
+    """Raise BadCell for a value that is none of its column; `values` are those of each column."""
+    for column, own in zip(columns, values, strict=True):
+        if isinstance(column.type, Cell):
+            column.type.check(own)
 
 
 def _shown(value: Any) -> str:

@@ -6,11 +6,11 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import or_, select, type_coerce
+from sqlalchemy import or_, select
 
 from prefectish.engine.plan.item_key import ItemId, item_id_of
 from prefectish.history import schema
-from prefectish.history.cells import Cell
+from prefectish.history.cells import check_columns, unchecked
 
 if TYPE_CHECKING:
     from prefectish.history.queries import RunRow
@@ -113,17 +113,11 @@ class ChildColumns:
 def _columns(run: RunRow, slug: str, names: Sequence[str]) -> list[list[Any]]:
     """Read columns of the children of a task, in the order of their rows; HistoryCorrupt if a value is none of ours."""
     c = run._current(gone=True).c
-    # Values are checked by the column, and not one by one as they are read.
-    plain = [type_coerce(c[name], getattr(c[name].type, "impl", c[name].type)).label(name) for name in names]
-    query = select(*plain).where(c.step == run._step(slug)).order_by(c.row)
+    query = select(*unchecked(c[name] for name in names)).where(c.step == run._step(slug)).order_by(c.row)
     columns: list[list[Any]] = [[] for _ in names]
     with run._store.reading() as connection:
         for rows in connection.execution_options(yield_per=PAGE).execute(query).partitions():
             for column, values in zip(columns, zip(*rows, strict=True), strict=True):
                 column.extend(values)
-        for name, column in zip(names, columns, strict=True):
-            if name in NAMES:
-                cell = schema.children.c[name].type
-                assert isinstance(cell, Cell)
-                cell.check(column)
+        check_columns([c[name] for name in names], columns)
     return columns

@@ -22,7 +22,7 @@ from prefectish.history import schema
 from prefectish.history.approvals import approve as write_approvals
 from prefectish.history.approvals import choose
 from prefectish.history.asks import Ask, asks_of, post
-from prefectish.history.cells import BadCell, json_of
+from prefectish.history.cells import BadCell, check_columns, json_of, unchecked
 from prefectish.history.children import (
     CONSEQUENCE_TYPE,
     MAX_LINE_LENGTH,
@@ -68,14 +68,16 @@ def runs(limit: int | None = 20, flow: str | None = None, store: str | os.PathLi
         Path or database URL; None: the history in the home folder.
     """
     opened = open_store(store)
-    query = select(schema.runs).order_by(_r.number.desc())
+    query = select(*unchecked(_r)).order_by(_r.number.desc())
     if flow is not None:
         query = query.where(_r.flow_name == flow)
     if limit is not None:
         query = query.limit(limit)
     try:
         with opened.reading() as connection:
-            return RunList(RunRow(opened, row) for row in connection.execute(query))
+            rows = connection.execute(query).all()
+            check_columns(_r, zip(*rows, strict=True) if rows else [()] * len(_r))
+        return RunList([RunRow(opened, row) for row in rows])
     except HistoryCorrupt:
         return RunList(_one_by_one(opened, query))
 
@@ -156,6 +158,20 @@ class RunRow:
 
     def __init__(self, store: HistoryStore, row: Any) -> None:
         self._store = store
+        self._row = row
+
+    if not TYPE_CHECKING:  # all that there is, is declared in `_read`
+
+        def __getattr__(self, name: str) -> Any:
+            """Read the record when something of it is first asked for: a list may have ten thousand."""
+            known = self.__dict__
+            if "_row" in known:
+                self._read(known["_row"])
+            if name not in known:
+                raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+            return known[name]
+
+    def _read(self, row: Any) -> None:
         self._number: int = row.number
         self._counts: str | None = row.counts
         self._labels: dict[str, str] = {}
@@ -467,6 +483,8 @@ class RunRow:
         if not self.part:
             # Without later parts, in case the run was resumed in the meantime: both would count.
             return select(schema.children).where(c.run == self._number, c.part == 0).subquery("current")
+        if not gone and self._is_whole():
+            return select(schema.children).where(c.run == self._number, c.part == self.part).subquery("current")
         # A task that ended in the last part has all of its children there, whatever others it had before.
         whole = select(_s.step).where(_s.run == self._number, _s.state.is_not(None))
         key = func.coalesce(c.item_key, literal("@") + cast(c.row, Text))
@@ -479,6 +497,12 @@ class RunRow:
         )
         ranked = select(every, newest.label("age")).subquery("ranked")
         return select(ranked).where(ranked.c.age == 1).subquery("current")
+
+    def _is_whole(self) -> bool:
+        """Whether all tasks ended in the last part, which then has all children that there are."""
+        open_steps = select(_s.step).where(_s.run == self._number, _s.state.is_(None))
+        with self._store.reading() as connection:
+            return connection.execute(open_steps.limit(1)).first() is None
 
     def _children(self, table: FromClause) -> Select[Any]:
         c = table.c
@@ -534,7 +558,7 @@ class UnreadableRun(RunRow):
         self._store, self._number, self._error = store, number, error
         known: dict[str, Any] = {"number": number, "state": 0, "part": 0, "started": 0.0, "heartbeat": 0.0}
         known |= {name: self._text(name) for name in ("id", "name", "flow_name")}
-        super().__init__(store, SimpleNamespace(**{**dict.fromkeys(_r.keys()), **known}))
+        self._read(SimpleNamespace(**{**dict.fromkeys(_r.keys()), **known}))
         self.state, self.message, self.exit_code = "Unreadable", str(error), error.exit_code
 
     def _text(self, column: str) -> str:
