@@ -130,7 +130,21 @@ class Annotation:
 
 
 class unmapped(Annotation, Generic[V]):
-    """Pass the whole value to every child of a map."""
+    """Pass the whole value to every child of a map, in the place of an item of it.
+
+    Parameters
+    ----------
+    value
+        A constant, the result of a task, or a future; a large constant is sent to each worker once.
+
+    Examples
+    --------
+    >>> from prefectish import Flow, task, unmapped
+    >>> with Flow("scaled") as flow:
+    ...     scaled = task(lambda x, factors: x * sum(factors), name="scale").map([1, 2], unmapped([10, 20]))
+    >>> flow.run(history=False)[scaled].result
+    [30, 60]
+    """
 
     __slots__ = ()
     mapped = False
@@ -150,21 +164,69 @@ class unmapped(Annotation, Generic[V]):
 
 
 class mapped(Annotation):
-    """Map over this argument in a plain call."""
+    """Map over this argument in a plain call of a task, and pass the others whole.
+
+    Parameters
+    ----------
+    value
+        What `.map` would map over: a list, the result of a task that is one, or a future.
+
+    Examples
+    --------
+    >>> from prefectish import Flow, mapped, task
+    >>> with Flow("scaled") as flow:
+    ...     scaled = task(lambda x, factors: x * sum(factors), name="scale")(mapped([1, 2]), [10, 20])
+    >>> flow.run(history=False)[scaled].result
+    [30, 60]
+    """
 
     __slots__ = ()
     mapped = True
 
 
 class flatten(Annotation):
-    """Remove one level of nesting from the value before it is passed or mapped; ``flatten(flatten(x))`` removes two."""
+    """Remove one level of nesting from the value before it is passed or mapped; ``flatten(flatten(x))`` removes two.
+
+    Elements of a map's results are mapped over as they come: the children of one list do not wait for the other lists.
+
+    Parameters
+    ----------
+    value
+        A list of lists, a map whose children return lists, or a future of either.
+
+    Examples
+    --------
+    >>> from prefectish import Flow, flatten, task
+    >>> with Flow("pages") as flow:
+    ...     links = task(lambda page: [page, -page], name="links").map([1, 2])
+    ...     sizes = task(lambda link: link * 10, name="size").map(flatten(links))
+    >>> flow.run(history=False)[sizes].result
+    [10, -10, 20, -20]
+    """
 
     __slots__ = ()
     flattened = True
 
 
 class allow_failure(Annotation):
-    """Pass the result of a task even if it fails: the exception is passed instead."""
+    """Pass the result of a task even if it fails: the exception is passed instead.
+
+    The trigger of the task that takes it sees a success in its place, so that the task runs.
+
+    Parameters
+    ----------
+    value
+        The result of a task, a map, of which each failed child becomes its exception, or a future.
+
+    Examples
+    --------
+    >>> from prefectish import Flow, allow_failure, task
+    >>> with Flow("careful") as flow:
+    ...     parsed = task(lambda text: int(text), name="parse")("two")
+    ...     kind = task(lambda value: type(value).__name__, name="kind")(allow_failure(parsed))
+    >>> flow.run(history=False)[kind].result
+    'ValueError'
+    """
 
     __slots__ = ()
     failure_allowed = True

@@ -28,7 +28,16 @@ unbind = _current.reset
 
 
 def get_logger(name: str | None = None) -> logging.Logger:
-    """Return the logger `prefectish`, or `prefectish.<name>`."""
+    """Return the logger `prefectish`, or `prefectish.<name>`.
+
+    Lines of a task function name its child if they are logged by :func:`get_run_logger`.
+
+    Parameters
+    ----------
+    name
+        What stands behind ``prefectish.``; default: nothing, the logger of the package, whose level and handlers hold
+        for all.
+    """
     return logging.getLogger(f"prefectish.{name}" if name else "prefectish")
 
 

@@ -67,13 +67,13 @@ class FAIL(StateSignal):
 
 
 class TRIGGERFAIL(FAIL):
-    """Ends the task in `TriggerFailed`."""
+    """Ends the task in `TriggerFailed`, as a trigger does that does not let it run."""
 
     state_class = TriggerFailed
 
 
 class VALIDATIONFAIL(FAIL):
-    """Ends the task in `ValidationFailed`."""
+    """Ends the task in `ValidationFailed`: it ran, but what it made is not acceptable."""
 
     state_class = ValidationFailed
 
@@ -91,7 +91,10 @@ class RETRY(StateSignal):
 
 
 class SKIP(StateSignal):
-    """Ends the task in `Skipped`."""
+    """Ends the task in `Skipped`, which counts as a success; tasks after it are skipped too.
+
+    Those with ``skip_on_upstream_skip=False`` run, with the signal as their input unless it has a `result=`.
+    """
 
     state_class = Skipped
 
@@ -113,7 +116,13 @@ class LOOP(StateSignal):
 
 
 class ENDRUN(Signal):
-    """Ends the run of the task in the state given."""
+    """Ends the run of the task in a state.
+
+    Parameters
+    ----------
+    state
+        The state to end in, as if the body had returned it.
+    """
 
     def __init__(self, state: State) -> None:
         if not isinstance(state, State):

@@ -51,7 +51,15 @@ _REGISTERED: dict[str, Callable[[int], Codec]] = {"gzip": _gzip, "bz2": _bz2, "x
 
 
 def register_compression(name: str, compress: Callable[[bytes], bytes], decompress: Callable[[bytes], bytes]) -> None:
-    """Register a compression under a name, in each process that reads or writes results with it."""
+    """Register a compression under a name, in each process that reads or writes results with it.
+
+    Parameters
+    ----------
+    name
+        For ``LocalResult(compression=name)``; it is stored with each result, by which it is read.
+    compress, decompress
+        Functions of bytes that undo each other; what `decompress` raises makes the result unreadable.
+    """
     _REGISTERED[name] = lambda limit: (compress, decompress)
 
 
