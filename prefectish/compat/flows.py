@@ -295,7 +295,7 @@ class Flow(Registered):
         if options.executor is not None or config.engine.executor.default_class == _DEFAULT_EXECUTOR:
             return options
         return options.merged(
-            executor=import_module("prefectish.compat.default_executor").get_default_executor_class()()
+            executor=import_module("prefectish.compat.default_classes").get_default_executor_class()()
         )
 
     def _admit(self, value: Any) -> Task:

@@ -73,7 +73,7 @@ _HELPERS = ("prefectish.compat.task_helpers", "task pause_task as_task defaults_
 
 _STORAGES = (
     "prefectish.compat.storage",
-    "Storage Local Module Docker S3 GCS Azure GitHub GitLab Bitbucket CodeCommit Git Webhook get_default_storage_class",
+    "Storage Local Module Docker S3 GCS Azure GitHub GitLab Bitbucket CodeCommit Git Webhook",
 )
 _RUN_CONFIGS = (
     "prefectish.compat.run_configs",
@@ -131,9 +131,12 @@ MODULES: dict[str, dict[str, Source]] = {
     "prefect.engine": _table(
         (
             "prefectish.compat.runners",
-            "FlowRunner TaskRunner get_default_flow_runner_class get_default_task_runner_class",
+            "FlowRunner TaskRunner",
         ),
-        ("prefectish.compat.default_executor", "get_default_executor_class"),
+        (
+            "prefectish.compat.default_classes",
+            "get_default_executor_class get_default_flow_runner_class get_default_task_runner_class",
+        ),
     ),
     "prefect.engine.runner": _table(("prefectish.compat.runners", "Runner"), ("prefectish.engine.signals", "ENDRUN")),
     "prefect.engine.flow_runner": _table(
@@ -296,7 +299,7 @@ MODULES: dict[str, dict[str, Source]] = {
         )
     ),
     # What there was a server for.
-    "prefect.storage": _table(_STORAGES),
+    "prefect.storage": _table(_STORAGES, ("prefectish.compat.default_classes", "get_default_storage_class")),
     **_one_each("prefect.storage", "prefectish.compat.storage", _PLACES),
     "prefect.run_configs": _table(_RUN_CONFIGS),
     "prefect.run_configs.base": _table(("prefectish.compat.run_configs", "RunConfig UniversalRun")),

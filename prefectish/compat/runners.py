@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -10,12 +9,11 @@ from typing import Any
 
 from prefectish import flows
 from prefectish.compat import caches
-from prefectish.compat.configuration import config
 from prefectish.compat.context import of_run
+from prefectish.compat.default_classes import get_default_task_runner_class
 from prefectish.compat.flows import Flow
 from prefectish.compat.stages import FlowStages, TaskStages, waits
 from prefectish.compat.task_changes import InContext, more_handlers, task_contexts_in
-from prefectish.compat.task_helpers import import_object
 from prefectish.compat.tasks import FunctionTask
 from prefectish.edges import Edge
 from prefectish.engine.context import current, get_logger
@@ -300,23 +298,3 @@ def _called(fn: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, An
     if isinstance(state.result, Signal) or (isinstance(state.result, BaseException) and not state.is_successful()):
         raise state.result
     return state.result
-
-
-def get_default_flow_runner_class() -> type[Any]:
-    """Return the class that the settings name for flows; if it is not there, with a warning, :class:`FlowRunner`."""
-    return _default("flow_runner", FlowRunner)
-
-
-def get_default_task_runner_class() -> type[Any]:
-    """Return the class that the settings name for tasks; if it is not there, with a warning, :class:`TaskRunner`."""
-    return _default("task_runner", TaskRunner)
-
-
-def _default(kind: str, own: type[Any]) -> type[Any]:
-    name = config.engine[kind].default_class
-    try:
-        found: type[Any] = import_object(name)
-    except Exception as error:  # a module of the user's
-        warnings.warn(f"Could not import {name!r} ({error}); using {own.__name__}", stacklevel=3)
-        return own
-    return found

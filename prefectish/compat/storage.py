@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import re
 import socket
-import warnings
 from collections.abc import Mapping
 from dataclasses import KW_ONLY, dataclass
 from datetime import UTC, datetime
@@ -21,7 +20,6 @@ from prefectish.compat.exceptions import FlowStorageError
 from prefectish.compat.flow_files import extract_flow_from_file, flow_from_bytes_pickle, flow_in, flow_to_bytes_pickle
 from prefectish.compat.results import AzureResult, GCSResult, LocalResult, S3Result
 from prefectish.compat.run_configs import label_set, plain_fields
-from prefectish.compat.task_helpers import import_object
 
 
 @dataclass(repr=False, eq=False)
@@ -397,17 +395,6 @@ class Docker(Storage):
     def place(self, flow: Any) -> str:
         """Return where the flow would be in the image."""
         return self.path or f"{self.prefect_directory}/flows/{slug(flow.name)}.prefect"
-
-
-def get_default_storage_class() -> type[Any]:
-    """Return the class that the settings name; with a warning :class:`Local`, if that cannot be imported."""
-    name = config.flows.defaults.storage.default_class
-    try:
-        found: type[Any] = import_object(name)
-    except Exception as error:  # a module of the user's
-        warnings.warn(f"Could not import {name!r} ({error}); using prefect.storage.Local", stacklevel=2)
-        return Local
-    return found
 
 
 def slug(text: str) -> str:

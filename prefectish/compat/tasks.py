@@ -251,45 +251,44 @@ class FunctionTask(OwnFunctionTask[..., Any, Any], Task):
 _ABSENT: Any = object()
 
 
-class GetItem(Task):
-    """Gives an item of a result; `default`, if there is one, where it is missing."""
+class _Access(Task):
+    """Base class of tasks that take a part of a result; `default`, if there is one, stands for one that is missing."""
 
     auto_generated = True
+    #: Errors that say that it is missing.
+    missing: tuple[type[Exception], ...] = ()
 
     def __init__(self, *args: Any, default: Any = _ABSENT, **kwargs: Any) -> None:
         self.default = default
         super().__init__(*args, **kwargs)
+
+    def _taken(self, take: Callable[..., Any], *args: Any) -> Any:
+        try:
+            return take(*args)
+        except self.missing:
+            if self.default is _ABSENT:
+                raise
+            return self.default
+
+
+class GetItem(_Access):
+    """Gives an item of a result."""
+
+    missing = (KeyError, IndexError)
 
     def run(self, task_result: Any, key: Any) -> Any:
         """Return the item."""
-        try:
-            return task_result[key]
-        except (KeyError, IndexError):
-            if self.default is _ABSENT:
-                raise
-            return self.default
+        return self._taken(operator.getitem, task_result, key)
 
 
-class GetAttr(Task):
-    """Gives an attribute of a result, ``"a.b"`` of its attribute; `default`, if there is one, where it is missing."""
+class GetAttr(_Access):
+    """Gives an attribute of a result; ``"a.b"`` is one of its attribute."""
 
-    auto_generated = True
-
-    def __init__(self, *args: Any, default: Any = _ABSENT, **kwargs: Any) -> None:
-        self.default = default
-        super().__init__(*args, **kwargs)
+    missing = (AttributeError,)
 
     def run(self, task_result: Any, attr: str) -> Any:
         """Return the attribute."""
-        found = task_result
-        try:
-            for name in attr.split("."):
-                found = getattr(found, name)
-        except AttributeError:
-            if self.default is _ABSENT:
-                raise
-            return self.default
-        return found
+        return self._taken(operator.attrgetter(attr), task_result)
 
 
 def _binary(name: str, function: Callable[[Any, Any], Any]) -> type[Task]:
