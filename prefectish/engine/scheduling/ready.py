@@ -153,7 +153,7 @@ class ReadySteps:
         wanted = frozenset(
             p
             for p, r in enumerate(members)
-            if r.step.number in self.keep or any(c not in inside for c in r.step.consumers)
+            if r.step.number in self.keep or any(self._reads_again(c, inside) for c in r.step.consumers)
         )
         task = members[0].step.task
         # A single step has no siblings to share a job with; what shares a slot is a batch where those run together.
@@ -169,6 +169,10 @@ class ReadySteps:
         else:
             chain.priority = float(task.priority or 0)
         return chain
+
+    def _reads_again(self, consumer: int, inside: Mapping[int, int]) -> bool:
+        """Whether a step reads a result when the job that made it has ended: outside of it, or in another attempt."""
+        return consumer not in inside or bool(self.plan.steps[consumer].task.max_retries)
 
     def _rank_dynamic(self, chain: StepChain, members: Sequence[StepState]) -> None:
         """Say when a map of a flow function is served: one that reads an open map goes before it, and came with it."""

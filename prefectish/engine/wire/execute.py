@@ -67,7 +67,9 @@ def _execute(chain: ChainSpec, spec: StepSpec, call: Call, values: Sequence[Step
         lifetime.check(named, (named, call.index, call.submission), spec.expected or call.expected)
     record = _run(chain, call, values)
     lifetime.note(named, record.seconds)
-    return StepResult(call.position, record, _earlier_records(call, chain, values))
+    # What did not end, as after a RETRY or a pause, reads its inputs again: they go along.
+    light = record.state.is_finished()
+    return StepResult(call.position, record, _earlier_records(call, chain, values, light))
 
 
 def _check_place(error: BaseException) -> None:
@@ -80,12 +82,13 @@ def _run(chain: ChainSpec, call: Call, values: Sequence[StepResult]) -> Record:
     results, values = values[: len(call.sources)], values[len(call.sources) :]
     states = {position: result.record.state for position, result in zip(call.sources, results, strict=True)}
     if call.given:
-        states.update(call.given)
+        states.update(_substituted(call.given, values))
     items: Sequence[Any] = call.items
+    starts = {} if call.start is None else {call.position: call.start}
     if values:
         items = [substitute(item, values) for item in items]
+        starts = _substituted(starts, values)
         chain = _with_values(chain, values)
-    starts = {} if call.start is None else {call.position: call.start}
     options = None, call.probe_only, partial(may_begin, chain, call.index, call.submission)
     ((_, record),) = run_steps(chain, (call.position,), call.index, items, states, starts, *options)
     return _encoded(record, chain, call.position, call.index, call.verify)
@@ -134,14 +137,15 @@ def _step_with_values(spec: StepSpec, values: Sequence[StepResult]) -> StepSpec:
 
 
 def _earlier_records(
-    call: Call, chain: ChainSpec | None, values: Sequence[StepResult]
+    call: Call, chain: ChainSpec | None, values: Sequence[StepResult], light: bool = True
 ) -> tuple[tuple[int, Record], ...]:
-    """Return the records of the steps before this one, without large results."""
+    """Return the records of the steps before this one, if `light` without large results."""
     small: dict[int, Record] = {}
     for result in values[: len(call.sources)]:
         small.update(result.small)
         if chain is None or result.position not in chain.wanted:
-            small[result.position] = _light(result.record, result.position, call, chain)
+            record = result.record
+            small[result.position] = _light(record, result.position, call, chain) if light else record
     return tuple(small.items())
 
 
@@ -172,6 +176,10 @@ def substitute(item: Any, values: Sequence[StepResult]) -> Any:
         children = replaced(item.map_states, lambda child: substitute(child, values), SIMPLE)
         return item.replace(map_states=children, result=None)
     return item
+
+
+def _substituted(states: Mapping[int, Any], values: Sequence[StepResult]) -> dict[int, Any]:
+    return {position: substitute(state, values) for position, state in states.items()}
 
 
 _open: OrderedDict[bytes, ChainSpec] = OrderedDict()
@@ -281,6 +289,7 @@ def _run_branch(
     keep, verify, probe_only = options
     if values:
         items = [substitute(item, values) for item in items]
+        given, starts = _substituted(given, values), _substituted(starts, values)
 
     def pack(position: int, record: Record) -> Record:
         record = _encoded(record, chain, position, index, verify)

@@ -77,7 +77,10 @@ class StepResult(Struct):
     @property
     def nbytes(self) -> int:
         """Size of what it holds, in bytes."""
-        return weight(self.record.state._raw_result) + RECORD_BYTES * (1 + len(self.small))
+        own = weight(self.record.state._raw_result) + RECORD_BYTES * (1 + len(self.small))
+        if self.small and not self.record.state.is_finished():  # large results of the steps before it go along
+            own += sum(weight(record.state._raw_result) for _, record in self.small)
+        return own
 
     def __sizeof__(self) -> int:
         return self.nbytes
