@@ -20,7 +20,7 @@ from prefectish.compat.configuration import __version__, config
 from prefectish.compat.context import of_run
 from prefectish.compat.parameters import plain_default
 from prefectish.compat.registering import Registered
-from prefectish.compat.task_changes import more_handlers, task_contexts_in
+from prefectish.compat.task_changes import context_in_names, more_handlers, task_contexts_in
 from prefectish.compat.tasks import described, place_of
 from prefectish.edges import Edge
 from prefectish.engine.context import get_logger
@@ -276,7 +276,8 @@ class Flow(Registered):
         if kwargs.get("on_pause") is None and _can_ask():
             kwargs["on_pause"] = "prompt"
         more = more_handlers(self.tasks, kwargs.pop("task_runner_state_handlers", None))
-        with more, task_contexts_in(kwargs.pop("task_contexts", None)), caches.of_context():
+        named = context_in_names(self, context)
+        with more, task_contexts_in(kwargs.pop("task_contexts", None)), caches.of_context(), named:
             state: State = super().run(parameters, run_on_schedule=run_on_schedule, context=context, **kwargs)
         return state
 

@@ -13,7 +13,7 @@ from prefectish.compat.context import of_run
 from prefectish.compat.default_classes import get_default_task_runner_class
 from prefectish.compat.flows import Flow
 from prefectish.compat.stages import FlowStages, TaskStages, waits
-from prefectish.compat.task_changes import InContext, more_handlers, task_contexts_in
+from prefectish.compat.task_changes import InContext, context_in_names, more_handlers, task_contexts_in
 from prefectish.compat.tasks import FunctionTask
 from prefectish.edges import Edge
 from prefectish.engine.context import current, get_logger
@@ -163,7 +163,8 @@ class FlowRunner(FlowStages, Runner):
         states = {**(task_states or {}), **{stands_for[p]: state for p, state in failed.items()}}
         chosen = flow._options(state=start, task_states=states, executor=executor, context=given)
         handlers = [*(task_runner_state_handlers or ()), hold_back]
-        with more_handlers(flow.tasks, handlers), task_contexts_in(task_contexts), caches.forgotten():
+        named = context_in_names(flow, given)
+        with more_handlers(flow.tasks, handlers), task_contexts_in(task_contexts), caches.forgotten(), named:
             ended = run_flow(flow, values, chosen._replace(one_pass=True))
         if not isinstance(ended.result, dict):
             return ended
@@ -235,7 +236,7 @@ class TaskRunner(TaskStages, Runner):
         given = of_run(context)
         options = flow._options(task_states=starts, context=given, history=False, progress=False)
         more = [*(_Told(self, handler) for handler in self.state_handlers), hold_back]
-        with more_handlers([self.task], more), caches.forgotten():
+        with more_handlers([self.task], more), caches.forgotten(), context_in_names(flow, given):
             ended = run_flow(flow, {}, options._replace(one_pass=True))
         last: State = ended.result[self.task] if isinstance(ended.result, dict) else ended
         return _as_due(last)

@@ -192,6 +192,7 @@ METHODS: dict[str, Any] = {
     "_result": property(_get_result, _set_result),
     "context": property(get_context),
     "is_pending": is_pending,
+    "__hash__": object.__hash__,
     "is_meta_state": is_meta_state,
     "load_result": load_result,
     "load_cached_results": load_cached_results,

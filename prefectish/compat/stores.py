@@ -6,14 +6,40 @@ the rest, what only the engine reads, lies beside them in the engine's own forma
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
+from contextvars import ContextVar
 from typing import Any
 
+from prefectish.compat.configuration import config
 from prefectish.engine.worker.stored_result import ATTEMPT
 from prefectish.errors import ResultCorrupt
 from prefectish.results.base import Result, ResultStore
 from prefectish.results.folder import Folder
 from prefectish.results.names import checked
+from prefectish.results.templates import FIELDS, MAPPINGS
+
+#: Names of what is in the context of the run, and of no argument.
+NAMES: ContextVar[frozenset[str]] = ContextVar("names_in_context", default=frozenset())
+_FIELD = re.compile(r"(?<!\{)\{(?P<name>[A-Za-z_]\w*)(?P<rest>[^{}]*)\}(?!\})")
+
+
+def in_context(text: Any) -> Any:
+    """Return a template of Prefect 1, where what is in the context and the settings were fields by their names."""
+    if not isinstance(text, str):
+        return text
+
+    def written(found: re.Match[str]) -> str:
+        name, rest = found["name"], found["rest"]
+        if name == "config" and rest.startswith("."):
+            value: Any = config
+            for key in rest[1:].split("."):
+                value = getattr(value, key)
+            return str(value)
+        known = name in FIELDS or name in MAPPINGS
+        return found[0] if known or name not in NAMES.get() else f"{{context[{name}]{rest}}}"
+
+    return _FIELD.sub(written, text)
 
 
 class PrefectStore(Result):
@@ -30,7 +56,7 @@ class PrefectStore(Result):
     def __init__(self, result: Any, serializer: Any) -> None:
         folder = getattr(result, "dir", None)
         store: ResultStore = _Bytes(result, serializer) if folder is None else Folder(str(folder))
-        super().__init__(store, location=result.location or None)
+        super().__init__(store, location=in_context(result.location) or None)
         if folder is None or result.location:  # else what is in the folder is in the engine's own format
             self._format = f"prefect-{type(result).__name__}"  # another process cannot open it by a description
         self.result = result

@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from prefectish.engine.context import context
+from prefectish.compat.stores import NAMES, in_context
+from prefectish.engine.context import context, current
 from prefectish.tasks.task import Task
 
 
@@ -50,3 +51,19 @@ def task_contexts_in(contexts: Mapping[Any, Mapping[str, Any]] | None) -> Iterat
                 del task.__dict__["run"]
             else:
                 task.__dict__["run"] = body
+
+
+@contextmanager
+def context_in_names(flow: Any, given: Mapping[str, Any]) -> Iterator[None]:
+    """Let names of results take what is in the context of a run by its name; what an argument is called is that."""
+    inputs = {edge.key for edge in flow.edges} | {name for values in flow.constants.values() for name in values}
+    token = NAMES.set(frozenset({*current(), *given} - inputs))
+    own = {task: task.target for task in flow.tasks if isinstance(task.target, str)}
+    for task, target in own.items():
+        task.target = in_context(target)
+    try:
+        yield
+    finally:
+        NAMES.reset(token)
+        for task, target in own.items():
+            task.target = target

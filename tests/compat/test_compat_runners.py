@@ -260,3 +260,25 @@ def test_a_stored_result_is_its_object(tmp_path):
     assert (type(kept), kept.location, kept.value) == (LocalResult, "local.x", [1])
     assert isinstance(state.result[writes]._result, Writes)
     assert state.result[plain].result == [3]
+
+
+def test_names_of_results_take_what_is_in_the_context(tmp_path):
+    import os
+
+    from prefect import Flow, context, task
+    from prefect.engine import TaskRunner
+    from prefect.engine.results import LocalResult
+
+    place = LocalResult(str(tmp_path), location="{config.backend}-{team}-{x}-{day:%Y}")
+    single = task(lambda x: x, name="single", result=place)
+    target = task(lambda: 1, name="target", result=LocalResult(str(tmp_path)), target="{team}.t")
+    with Flow("named") as flow:
+        single("input")
+        target()
+    given = {"day": datetime(2020, 1, 1), "x": "context", "checkpointing": True}
+    with context(team="a"):
+        assert flow.run(history=False, context=given).is_successful()
+    assert sorted(os.listdir(tmp_path)) == ["a.t", "server-a-input-2020"]
+    assert target.target == "{team}.t"
+    TaskRunner(target).run(context={**given, "team": "b"})
+    assert (tmp_path / "b.t").exists()
