@@ -12,7 +12,8 @@ from typing import Any
 
 from prefectish.engine.capture import Error, Value, capture
 from prefectish.engine.driver.inline import LocalExecutor as OwnLocalExecutor
-from prefectish.engine.driver.inline import SerialSession, run_job
+from prefectish.engine.driver.inline import SerialSession
+from prefectish.engine.worker.run_steps import run_job
 from prefectish.executors.pool import LocalDaskExecutor as OwnLocalDaskExecutor
 
 _SCHEDULERS = {
@@ -29,7 +30,7 @@ class Executor:
         if plan is None:
             yield self
             return
-        session = SerialSession(lambda job: self.wait(self.submit(run_job, job)))  # type: ignore[no-any-return]
+        session = SerialSession(lambda job: self.wait(self.submit(run_job, job)))
         try:
             yield session
         finally:

@@ -86,7 +86,7 @@ class DaskExecutor(OwnDaskExecutor, Executor):
         if self._open is None:
             raise ValueError("Executor must be started: submit in `with executor.start():`")
         told = extra_context or {}
-        name = told.get("task_full_name") or getattr(fn, "__name__", "call")
+        name = str(told.get("task_full_name") or getattr(fn, "__name__", "call"))
         return self._open.submit(
             call, fn, args, kwargs, Preparation(), key=f"{name}-{uuid.uuid4().hex}",
             resources=resources_of(told.get("task_tags") or (), name) or None,

@@ -43,7 +43,7 @@ class Schedule(schedules.Schedule):
 
     def __init_subclass__(cls) -> None:
         if "next" in vars(cls) and "events" not in vars(cls):
-            cls.events = _asked  # type: ignore[method-assign]  # what a run asks a schedule for
+            cls.events = _asked  # type: ignore[assignment, method-assign]  # what a run asks a schedule for
 
     def next(self, n: int, after: datetime | None = None, return_events: bool = False) -> Sequence[Any]:  # type: ignore[override]
         """Return the times of the next events, or the events: those whose clocks come after `after`, then adjusted."""

@@ -51,7 +51,7 @@ class ShellTask(shell.ShellTask, Task):
         self.stream_output = stream_output  # type: ignore[assignment]  # or a level
 
     @defaults_from_attrs("command", "env", "helper_script")
-    def run(  # type: ignore[override]  # no folder, but a script
+    def run(
         self, command: str | None = None, env: Mapping[str, str] | None = None, helper_script: str | None = None
     ) -> str | list[str] | None:
         """Run the command, and return the last line of its output, or all.
@@ -125,7 +125,7 @@ class EmailTask(mail.EmailTask, Task):
         "subject", "msg", "email_to", "email_from", "smtp_server", "smtp_port", "smtp_type", "msg_plain",
         "email_to_cc", "email_to_bcc", "attachments",
     )  # fmt: skip
-    def run(  # type: ignore[override]  # the login is in secrets
+    def run(
         self,
         subject: str | None = None,
         msg: str | None = None,
@@ -191,7 +191,7 @@ class SlackTask(slack.SlackTask, Task):
         self.message = message  # type: ignore[assignment]  # or a dict
 
     @defaults_from_attrs("message", "webhook_secret")
-    def run(  # type: ignore[override]  # more than a text
+    def run(
         self,
         message: str | Mapping[str, Any] | None = None,
         webhook_secret: str | None = None,
