@@ -213,6 +213,27 @@ def test_x8_line_of_a_body_cannot_forge_another(run, info):
     assert not [line for line in info.text.splitlines() if line.startswith("2026-01-01")]
 
 
+def test_x8_name_of_a_task_cannot_forge_a_line_of_a_format_of_the_users_own(run):
+    @task(name=f"na{FORGED}")
+    def fail(x):
+        raise ValueError("plain")
+
+    shown = io.StringIO()
+    handler = logging.StreamHandler(shown)
+    handler.setFormatter(logging.Formatter("%(name)s %(message)s"))
+    get_logger().addHandler(handler)
+    try:
+        with Flow("forges") as flow:
+            fail.map(range(3))
+        run(flow)
+    finally:
+        get_logger().removeHandler(handler)
+    text = shown.getvalue()
+    assert "2 more failures" in text
+    assert "\x1b" not in text
+    assert not [line for line in text.splitlines() if line.startswith("12:00:00")]
+
+
 class Raising(logging.Handler):
     def emit(self, record):
         raise RuntimeError("no disk")

@@ -35,10 +35,14 @@ def get_logger(name: str | None = None) -> logging.Logger:
     Parameters
     ----------
     name
-        What stands behind ``prefectish.``; default: nothing, the logger of the package, whose level and handlers hold
-        for all.
+        What stands behind ``prefectish.``, characters that would break a line as escapes; default: nothing, the logger
+        of the package, whose level and handlers hold for all.
     """
-    return logging.getLogger(f"prefectish.{name}" if name else "prefectish")
+    if not name:
+        return logging.getLogger("prefectish")
+    if not name.isprintable():
+        name = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in name)
+    return logging.getLogger(f"prefectish.{name}")
 
 
 def get_run_logger() -> logging.Logger:

@@ -110,7 +110,7 @@ class FailureLog:
                 if left_out == 1:
                     what = "failure" if count.is_final else "attempt that failed and was retried"
                 were = "was" if left_out == 1 else "were"
-                text = f"{count.task}: {left_out:,} more {what} {were} not logged one by one: {count.reason}"
+                text = f"{one_line(count.task)}: {left_out:,} more {what} {were} not logged one by one: {count.reason}"
                 where = f"state.children({count.task!r}, failed=True) has them"
                 if self._is_recorded:
                     where = f"`prefectish failures {self._run_id}` and `logs` show them"
