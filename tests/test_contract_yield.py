@@ -83,7 +83,11 @@ def test_two_maps_over_one_generator(spelled):
 
     def program():
         items = spelled.call(upto, 3)
-        return {"one": inc.map(items), "two": give.map(items), "pairs": pairs.map(items, [1, 2, 3])}
+        return {
+            "one": inc.map(items),
+            "two": give.map(items),
+            "pairs": pairs.map(items, [1, 2, 3]),
+        }
 
     states = spelled.states(program)
     assert (states["one"].result, states["two"].result) == ([1, 2, 3], [0, 1, 2])
@@ -93,6 +97,18 @@ def test_two_maps_over_one_generator(spelled):
 @task
 def pairs(a, b):
     return a, b
+
+
+def test_one_generator_in_two_arguments_gives_each_child_its_item_twice(spelled):
+    @task
+    def upto(n):
+        yield from range(n)
+
+    def program():
+        items = spelled.call(upto, 3)
+        return {"pairs": pairs.map(items, items)}
+
+    assert spelled.states(program)["pairs"].result == [(0, 0), (1, 1), (2, 2)]
 
 
 def test_generator_without_items_and_lists_of_generators(spelled):

@@ -169,7 +169,7 @@ def member_count(source: StepState) -> int:
 
 
 class PulledItems:
-    """Items that were pulled from an iterator; they are kept only if several steps read them."""
+    """Items that were pulled from an iterator; they are kept only if they are read several times."""
 
     __slots__ = ("_map_state",)
 
@@ -179,7 +179,13 @@ class PulledItems:
     def __call__(self, row: int) -> Any:
         """Return the item of a row."""
         items = self._map_state.items
-        return items.pop(row) if len(self._map_state.members) == 1 else items[row]
+        return items.pop(row) if _is_read_once(self._map_state) else items[row]
+
+
+def _is_read_once(map_state: MapState) -> bool:
+    """Whether one input of one step reads the items of a map domain."""
+    members = map_state.members
+    return len(members) == 1 and sum(i.mapped for i in members[0].step.inputs) == 1
 
 
 class YieldedItems:
@@ -195,7 +201,7 @@ class YieldedItems:
         """Return the item of a row."""
         items = self._map_state.items
         if row in items:
-            return items.pop(row) if len(self._map_state.members) == 1 else items[row]
+            return items.pop(row) if _is_read_once(self._map_state) else items[row]
         state = self._source.state
         return Pick(state, (row,)) if state.is_successful() else state
 
