@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from bodies import add, double, fail, inc, total
 
-from prefectish import apply_map, case, flatten, flow, mapped, merge, product, switch, task, unmapped
+from prefectish import Flow, apply_map, case, flatten, flow, mapped, merge, product, switch, task, unmapped
 from prefectish.engine.state import Failed, Skipped, TriggerFailed
 from prefectish.errors import FlowDefinitionError, TaskRunFailed
 
@@ -38,6 +38,31 @@ def test_product_combines_lists_and_futures(executor):
     assert sums == [10, 11, 12, 20, 21, 22]
     assert triples == [(a, b, c) for a in (0, 1) for b in "uv" for c in ([0], [0, 1])]
     assert (flat, alone) == ([x + y for x in (0, 0, 1) for y in (2, 5)], [2, 3])
+
+
+@pytest.mark.parametrize("style", ["graph", "function"])
+def test_product_of_a_list_that_holds_a_failure_has_all_its_children(style):
+    """The length of a list is known, whatever becomes of the futures in it."""
+
+    def program():
+        x, y = product([1, 2], [upto.submit(None) if style == "function" else upto(None), 7])
+        return add.map(x, y)
+
+    if style == "graph":
+        with Flow("product") as graph:
+            sums = program()
+        state = graph.run(history=False).result[sums]
+    else:
+        found = []
+
+        def function():
+            sums = program()
+            sums.wait()
+            found.append(sums.state)
+
+        flow(function, history=False)()
+        (state,) = found
+    assert [type(child) for child in state.map_states] == [TriggerFailed] * 4
 
 
 def test_product_refuses_what_cannot_be_combined():

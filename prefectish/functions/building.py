@@ -13,6 +13,7 @@ from prefectish.control_flow.submaps import apply_map as record_map
 from prefectish.edges import Annotation, Edge, allow_failure, flatten, mapped, unmapped, unwrap
 from prefectish.engine.call_options import CallOptions
 from prefectish.engine.context import context
+from prefectish.engine.state import State
 from prefectish.flows import Flow
 from prefectish.functions.arguments import holds_futures
 from prefectish.functions.futures import MapFuture, TaskFuture
@@ -29,16 +30,22 @@ if TYPE_CHECKING:
 def product(run: FunctionRun, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
     """Return columns to map over together: lists where the inputs are known, futures of them where they are not."""
     for position, value in enumerate(inputs):
-        check_input(value, f"product: input {position}", later=_is_later)
+        check_input(value, f"product: input {position}", later=_is_future)
     lengths: dict[int, Any] = {}
     for place, value in enumerate(inputs if len(inputs) > 1 else ()):
         bare = unwrap(value).value
-        lengths[place] = _step(run, Length(), value) if _is_later(value) else len(bare)
+        lengths[place] = _step(run, Length(), value) if _is_future(value) else len(bare)
     return tuple(_column(run, value, position, lengths) for position, value in enumerate(inputs))
 
 
+def _is_future(value: Any) -> bool:
+    """Whether not even the number of items is known: they are those of a future, or one level down."""
+    bare, _, flattened, _ = unwrap(value)
+    return flattened or is_a(bare, (TaskFuture, MapFuture, State))
+
+
 def _is_later(value: Any) -> bool:
-    """Whether the items are not there yet: they are those of a future, or one level down."""
+    """Whether the items are not there yet."""
     return unwrap(value).flattened or holds_futures(value)
 
 
