@@ -5,7 +5,9 @@ It follows docs/ and not the engine. Where that says nothing, what a node gives 
 
 from __future__ import annotations
 
+import asyncio
 import inspect
+import itertools
 from collections import Counter
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -72,6 +74,7 @@ class Oracle:
         self.names: set[str] = set()
         self.taken: set[tuple[str, str]] = set()  # names of results, which one child has
         self.ends: list[End | Ends] = []
+        self.delivered: dict[int, Any] = {}  # what generators yielded that failed then
         self.attempt = 1
         self.code: dict[str, Any] = {}
         text = twins_source.prelude(program) + twins_source.tasks(program, decorate=False)
@@ -100,6 +103,10 @@ class Oracle:
     def node(self, number: int) -> End | Ends:
         """Return how a node ends."""
         node = settled(self.program, number)
+        if node.kind:
+            return self.over_map(number, node)
+        if node.crossed:
+            return self.crossed(number, node)
         if not node.mapped:
             return self.run(number, node, [(a, self.end_of(a)) for a in (*node.arguments, *node.waits)])
         parent = self.parent(node)
@@ -122,6 +129,62 @@ class Oracle:
             children.append(self.run(number, node, inputs))
             failures += children[-1].kind not in GOOD
         return children
+
+    def over_map(self, number: int, node: Node) -> End:
+        """Return how a reduction ends, or the groups of a map."""
+        children = self.end_of(node.arguments[0])
+        if not isinstance(children, list) or any(
+            each.value is ANY and each.kind in ("?", "Success") for each in children
+        ):
+            return self.unknown(number)
+        if node.kind == "group":
+            return self.grouped(number, node, children)
+        if not children:
+            return End("Failed", ANY)
+        level = children
+        while len(level) > 1 or level is children:
+            level = [self.combined(number, node, level[n : n + node.fan_in]) for n in range(0, len(level), node.fan_in)]
+            if any(end.kind == "?" for end in level):
+                return self.unknown(number)
+        return level[0]
+
+    def combined(self, number: int, node: Node, ends: Ends) -> End:
+        """Return how a group is combined."""
+        if node.skips and any(skipped(end) for end in ends):
+            return End("Skipped")
+        said = trigger(node.trigger, ends, True, False)
+        values = [end.value for end in ends if end.kind == "Success"]
+        if said is not None or not values:
+            return said or End("Failed", ANY)
+        return self.unknown(number) if any(value is ANY for value in values) else self.call(number, node, [values])
+
+    def grouped(self, number: int, node: Node, children: Ends) -> End:
+        """Return the groups of what the children of a map gave."""
+        item = node.arguments[0]._replace(mode="item")
+        keys = [self.run(number, node._replace(arguments=(item,)), [(item, end)]) for end in children]
+        both = [*keys, *children]
+        if any(end.kind == "?" for end in both):
+            return self.unknown(number)
+        if any(skipped(end) for end in both):
+            return End("Skipped")
+        if any(end.kind != "Success" for end in both):
+            return End("TriggerFailed", signals.TRIGGERFAIL(""))
+        if any(end.value.__hash__ is None for end in keys):
+            return End("Failed", ANY)
+        groups: dict[Any, list[Any]] = {}
+        for key, end in zip(keys, children, strict=True):
+            groups.setdefault(key.value, []).append(end.value)
+        return End("Success", list(groups.items()))
+
+    def crossed(self, number: int, node: Node) -> End | Ends:
+        """Return the ends of a map over a product."""
+        lists = [self.items(a) for a in node.arguments]
+        plain = all(
+            isinstance(each, list) and all(isinstance(e, End) and e.kind == "Success" for e in each) for each in lists
+        )
+        if not plain or node.waits:
+            return self.unknown(number)
+        return [self.run(number, node, [*zip(node.arguments, row, strict=True)]) for row in itertools.product(*lists)]
 
     def constant(self, argument: Argument) -> Any:
         """Return the value of a constant."""
@@ -148,6 +211,8 @@ class Oracle:
         levels = {"flat": 1, "twice": 2}.get(argument.mode, 0)
         if argument.mode == "row":
             return self.row(end)
+        if isinstance(end, End) and argument.source in self.delivered:
+            return [End("Success", self.delivered[argument.source]), end] if self.feeds(argument, end) else UNKNOWN
         if isinstance(end, End):
             if end.kind != "Success" or end.value is ANY:
                 return end
@@ -160,6 +225,12 @@ class Oracle:
         for _ in range(levels):
             end = [part for each in end for part in self.parts(each)]
         return end
+
+    def feeds(self, argument: Argument, end: End) -> bool:
+        """Whether it is known what becomes of a map over a generator that failed: one more child shows it."""
+        readers = [node for node in self.program if argument in node.arguments]
+        alone = all(sum(self.by_item(a) for a in (*node.arguments, *node.waits)) == 1 for node in readers)
+        return alone and argument.mode == "item" and end.kind == "Failed" and end.value is not ANY
 
     def row(self, end: End | Ends) -> list[Any]:
         """Return the items of a list of which the first is what a node gives."""
@@ -270,6 +341,7 @@ class Oracle:
         while True:
             try:
                 value = body(*values)
+                value = asyncio.run(value) if inspect.iscoroutine(value) else value
                 value = list(value) if inspect.isgenerator(value) else value
             except signals.Signal as signal:
                 end = End(type(signal.state).__name__, signal.state.result)
@@ -283,8 +355,16 @@ class Oracle:
             if not again and (end.kind != "Failed" or self.attempt > node.retries):
                 break
             self.attempt += 1
+        return self.noted(number, node, end)
+
+    def noted(self, number: int, node: Node, end: End) -> End:
+        """Note what the end of a call means for others, and return it."""
+        if node.mutates and self.seen[1] % node.rarity == 0:
+            return End("Failed", ANY)  # it is found to have changed its argument
+        if node.late and not node.mapped and end.kind != "Success":
+            self.delivered[number] = self.seen[1]
         if end.kind == "Success":
-            self.made.add((name, self.seen[1]))
+            self.made.add((f"n{owner(self.program, number)}", self.seen[1]))
         return End("Failed", ANY) if end.kind == "Retrying" else end
 
     def is_taken(self, node: Node, values: list[Any]) -> bool:

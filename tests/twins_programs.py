@@ -83,11 +83,23 @@ class Node(NamedTuple):
     called: bool = False
     #: With ``allow_failure=True``.
     allows: bool = False
+    #: A map that is written as `apply_map`, or over the `product` of its two arguments.
+    applied: bool = False
+    crossed: bool = False
+    #: "", "reduce" (a map, in groups of so many) or "group" (a map, by a key).
+    kind: str = ""
+    fan_in: int = 2
     shape: str = "number"
     trouble: str = ""
     rarity: int = 1
-    #: "", "wraps" (a decorated body), "self" (a first argument of that name, by position only), "generator".
+    #: "", "wraps" (a decorated body), "self" (a first argument of that name, by position only), "generator", "async".
     style: str = ""
+    #: A generator that has its trouble once it has yielded an item.
+    late: bool = False
+    #: An async body whose children share a slot.
+    shares: bool = False
+    #: Changes some of its arguments.
+    mutates: bool = False
     trigger: str = "all_successful"
     skips: bool = True
     retries: int = 0
@@ -135,12 +147,18 @@ def readers(program: Program) -> set[int]:
 
 def reads_through_tasks(node: Node) -> bool:
     """Whether a graph puts a task in between, for an index or a list, which a flow function has no need of."""
-    return any(a.part is not None or a.child is not None or a.mode in ("collect", "dict") for a in node.arguments)
+    read = (a.part is not None or a.child is not None or a.mode in ("collect", "dict") for a in node.arguments)
+    return node.crossed or any(read)
 
 
 def _allows_row(node: Node) -> bool:
     """Whether a graph collects what may fail in a list, so that triggers see no failure."""
     return node.allows and any(a.mode == "row" for a in node.arguments)
+
+
+def _reads_map(program: Program, node: Node) -> bool:
+    source = node.arguments[0].source if node.arguments else None
+    return source is not None and program[source].mapped
 
 
 def comparable(program: Program) -> bool:
@@ -150,6 +168,11 @@ def comparable(program: Program) -> bool:
         program[a.source] for node in program for a in node.arguments if a.source is not None and a.part is not None
     ]
     unpacked = all(node.nout and node.shape == "tuple" for node in parts)
+    of_maps = all(_reads_map(program, node) for node in program if node.kind)
+    crossed = all(len(node.arguments) == 2 and node.mapped for node in program if node.crossed)
+    own = not any(node.mutates for node in program) or not any(n.place == "target" or n.cache for n in program)
+    if not (of_maps and crossed and own):
+        return False
     called = all(node.arguments or settled(program, n).style != "wraps" for n, node in enumerate(program))
     return called and unpacked and all(node.trigger == "all_successful" and node.skips for node in through)
 
@@ -201,6 +224,11 @@ def _limited(*fields: str, batch: bool) -> Callable[[Program, int], bool]:
     return tries
 
 
+def _is_fed(program: Program, a: Argument) -> bool:
+    """Whether an argument is what one generator yields."""
+    return a.source is not None and not program[a.source].mapped and settled(program, a.source).style == "generator"
+
+
 #: What can be drawn, by name. `equal_targets`, `cache_for_siblings` and `cache_in_flight` are seen by the oracle, which
 #: knows the names and the inputs.
 FEATURES: dict[str, Callable[[Program, int], bool]] = {
@@ -250,6 +278,15 @@ FEATURES: dict[str, Callable[[Program, int], bool]] = {
     "child_future": _argument(lambda p, node, a: a.child is not None and a.mode not in ("item", "flat", "twice")),
     "map_child_future": _argument(lambda p, node, a: a.child is not None and a.mode in ("item", "flat", "twice")),
     "nout": lambda p, n: p[n].nout,
+    "reduction": _option("kind", "reduce"),
+    "group_by": _option("kind", "group"),
+    "generator_fed": _argument(lambda p, node, a: node.mapped and a.mode == "item" and _is_fed(p, a)),
+    "late_generator": lambda p, n: settled(p, n).late,
+    "async_body": _option("style", "async"),
+    "async_concurrency": lambda p, n: settled(p, n).shares,
+    "product": lambda p, n: p[n].crossed,
+    "apply_map": lambda p, n: p[n].applied,
+    "check_inputs": lambda p, n: p[n].mutates,
     "direct": lambda p, n: p[n].direct,
     "same_task": lambda p, n: p[n].of is not None,
 }
@@ -290,7 +327,7 @@ class Drawn:
             return node._replace(direct=True)
         plain = node.mapped and node.of is None and not node.waits and not node.cache + node.place + node.style
         called = {other.of for other in self.nodes}
-        if plain and not node.limit and not node.tagged and number not in called and self.on("stop", 0.02):
+        if plain and not node.limit and not node.tagged and number not in called and self.on("stop", 0.05):
             stop = self.random.choice(["stop", "failures"])
             rows = (Argument(None, "range(24)", "item"),)
             return Node(True, rows, stop=stop, trouble="fail", rarity=3, busy=True, shape="number")
@@ -303,6 +340,14 @@ class Drawn:
             return Node(False, (Argument(None, self.random.choice(VALUES)),), nout=True, shape="tuple")
         if number and self.on("same_task", 0.5 if self.wanted in ("wait_for_several", "cache_in_flight") else 0.12):
             return self.call_again()
+        maps = [n for n, node in enumerate(self.nodes) if node.mapped]
+        if maps and self.on("reduction", 0.09):
+            return self.over_map("reduce", self.random.choice(maps))
+        if maps and self.on("group_by", 0.06):
+            return self.over_map("group", self.random.choice(maps))
+        if self.on("check_inputs", 0.02):
+            rows = (Argument(None, "[[1, 2], [3], []]", "item"),)
+            return Node(True, rows, mutates=True, rarity=2, shape=self.random.choice(LONG))
         if self.on("target", 0.05) or self.on("location", 0.05) or self.wanted == "equal_targets":
             return self.placed(number)
         if self.on("limit", 0.05) or self.on("limit_batch", 0.03):
@@ -313,12 +358,22 @@ class Drawn:
         """Draw another call of a task."""
         fit = [n for n, node in enumerate(self.nodes) if node.of is None and not node.nout + bool(node.place)]
         fit = [n for n in fit if not self.nodes[n].limit and not self.nodes[n].tagged]
+        fit = [n for n in fit if not self.nodes[n].kind and not self.nodes[n].mutates]
         if not fit:
             return self.worker(Node(False))
         of = self.random.choice(fit)
         like = self.nodes[of]
         node = Node(like.mapped if self.wanted != "wait_for_several" else False, of=of)
         return self.with_inputs(node, max(1, len(like.arguments)))
+
+    def over_map(self, kind: str, source: int) -> Node:
+        """Draw a node that combines, or groups, what the children of a map give."""
+        shape = "list" if kind == "group" else self.random.choice((*LONG, "number", "number"))
+        node = Node(False, (Argument(source),), kind=kind, fan_in=self.random.choice((2, 2, 3)), shape=shape)
+        if kind == "reduce" and self.on("triggers", 0.4):
+            node = node._replace(trigger=self.random.choice(sorted(TRIGGERS)), skips=self.random.random() < 0.6)
+        style = "async" if self.on("async_body", 0.1) else ""
+        return node._replace(style=style, **self.trouble())
 
     def placed(self, number: int) -> Node:
         """Draw a node that stores its results under names of its own."""
@@ -373,11 +428,17 @@ class Drawn:
             keywords=random.random() < 0.3,
             strict=not self.on("unequal_lengths", 0.15),
             batch=random.choice(("2", "'auto'")) if node.mapped and self.on("batch", 0.12) else "",
-            style=self.style(),
+            style=self.style(node.mapped),
             **self.trouble(),
         )
         if node.style in ("wraps", "self"):
             node = node._replace(keywords=False)
+        if node.style == "generator":
+            node = node._replace(shape="list")
+        if node.style == "generator" and node.trouble not in ("", "overrun") and self.on("late_generator", 0.6):
+            node = node._replace(late=True)
+        if node.style == "async" and node.mapped and not node.batch and self.on("async_concurrency", 0.4):
+            node = node._replace(shares=True)
         if node.trouble in ("", "fail", "unsteady") and not node.style:
             node = node._replace(cache=self.cache())
         return self.with_inputs(node, random.choice((1, 1, 2)) if node.mapped else random.choice((0, 1, 1, 2)))
@@ -390,8 +451,10 @@ class Drawn:
                 shapes = ["dict", "set", "none", "number"] if shape == "dict" else [shape]
         return self.random.choice(shapes)
 
-    def style(self) -> str:
-        styles = {"wraps": "wraps", "positional_self": "self", "generator_body": "generator"}
+    def style(self, mapped: bool) -> str:
+        styles = {"wraps": "wraps", "positional_self": "self", "generator_body": "generator", "async_body": "async"}
+        if not mapped and self.on("generator_fed", 0.1):
+            return "generator"
         return next((style for name, style in styles.items() if self.on(name, 0.06)), "")
 
     def trouble(self) -> dict[str, Any]:
@@ -422,8 +485,14 @@ class Drawn:
             node = node._replace(allows=True)
         if node.mapped and self.on("mapped_call", 0.06):
             node = node._replace(called=True)
+        elif node.mapped and not node.allows and not node.keywords and self.on("apply_map", 0.06):
+            return node._replace(applied=True)
+        elif node.mapped and not node.allows and not node.keywords and node.of is None and self.on("product", 0.06):
+            node = node._replace(arguments=(self.item(), self.item()), crossed=True)
         if reads_through_tasks(node) and node.of is None:
             node = node._replace(trigger="all_successful", skips=True)
+        if node.crossed:
+            return node
         if self.nodes and self.on("wait_for", 0.15 if self.wanted != "wait_for_several" else 0.8):
             node = node._replace(waits=tuple(self.waits(node)))
         return node
@@ -478,6 +547,9 @@ class Drawn:
             return child
         if self.on("collect", 0.06) and (source := self.source()) is not None:
             return Argument(source, mode="row")
+        fed = [n for n, node in enumerate(self.nodes) if node.style == "generator" and not node.mapped]
+        if fed and self.on("generator_fed", 0.5):
+            return Argument(random.choice(fed), mode="item")
         source = self.source(long=True)
         if source is None or random.random() < 0.35:
             return self.rows()

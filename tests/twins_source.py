@@ -5,6 +5,7 @@ from __future__ import annotations
 from twins_programs import SHAPES, TRIGGERS, Argument, Node, Program, settled
 
 PRELUDE = '''
+import asyncio
 import functools
 import tempfile
 import time
@@ -12,7 +13,9 @@ import zlib
 
 import numpy as np
 {pandas}
-from prefectish import Flow, allow_failure, context, flatten, flow, mapped, task, triggers, unmapped
+from prefectish import (
+    Flow, allow_failure, apply_map, context, flatten, flow, mapped, product, reduce, task, triggers, unmapped,
+)
 from prefectish.caching import all_inputs
 from prefectish.engine import signals
 from prefectish.engine.state import Failed, Mapped, Skipped, State, Success
@@ -73,7 +76,7 @@ with Flow("twins"{store}) as program:
 
 def run(executor):
     """Run the flow; return its state, and those of its tasks."""
-    state = program.run(executor=executor, history=False)
+    state = program.run(executor=executor, history=False, check_inputs={checks})
     return state, {{name: state.result[task] for name, task in dict({results}).items()}}
 '''
 
@@ -93,7 +96,7 @@ def program():
 def run(executor):
     """Run the flow; return its state, and those of its tasks."""
     FOUND.clear()
-    state = program.run(executor=executor, history=False)
+    state = program.run(executor=executor, history=False, check_inputs={checks})
     if not FOUND:
         raise state.result
     return state, dict(FOUND)
@@ -119,7 +122,8 @@ def source(program: Program, functional: bool) -> str:
     store = ', result=LocalResult(f"{FOLDER}/results")' if kept else ""
     results = ", ".join(f"r{n}=r{n}" for n in range(len(program)))
     form = FUNCTION if functional else WITH_FLOW
-    body = form.format(store=store, calls=_calls(program, functional), results=results)
+    checks = any(node.mutates for node in program)
+    body = form.format(store=store, calls=_calls(program, functional), results=results, checks=checks)
     return prelude(program) + tasks(program) + body + MAIN
 
 
@@ -136,14 +140,23 @@ def _task(number: int, node: Node, decorate: bool) -> str:
     head = {"self": f"def {name}(self=None, b=None, /):", "": f"def {name}(a=None, b=None):"}
     head["wraps"] = f"def {name}(a, b=None):"
     read = "self, b" if node.style == "self" else "a, b"
-    lines = [head.get(node.style, head[""]), f'    seed = begin("{name}", {read})']
+    define = head.get(node.style, head[""])
+    lines = [f"async {define}" if node.style == "async" else define, f'    seed = begin("{name}", {read})']
     if node.busy:
         # A failure is known elsewhere some milliseconds later.
         lines += [f"    time.sleep({0.1 if node.stop else 0.004})", f'    note("end", "{name}", seed)']
-    lines += [f"    {line}" for line in _trouble(name, node)]
+    trouble = [f"    {line}" for line in _trouble(name, node)]
+    if node.style == "async":
+        lines.append("    await asyncio.sleep(0.001)")
+    if node.mutates:
+        lines += [f"    if seed % {node.rarity} == 0:", "        a.append(0)"]
     if node.style == "generator":
-        lines += ["    yield seed", "    yield seed + 1"]
+        first = "    yield seed"
+        lines += [*([first, *trouble] if node.late else [*trouble, first]), "    yield seed + 1"]
+    elif node.kind == "group":
+        lines += [*trouble, "    return seed % 2"]
     else:
+        lines += trouble
         lines.append(f"    return {SHAPES[node.shape]}")
     if node.style == "wraps" and decorate:
         lines.insert(0, "@decorated")
@@ -183,6 +196,7 @@ def options(node: Node) -> list[str]:
         f"retries={node.retries}, retry_delay_seconds=0": node.retries,
         "strict_map=False": not node.strict,
         f"batch_size={node.batch}": node.batch,
+        "async_concurrency=2": node.shares,
         f"max_concurrency={node.limit}": node.limit,
         "tags=['db']": node.tagged,
         f"target={node.template!r}": node.place == "target",
@@ -218,8 +232,8 @@ def _call(program: Program, number: int, functional: bool) -> list[str]:
         given.append(f"{'wait_for' if functional else 'upstream_tasks'}=[{', '.join(waited)}]")
     if node.allows:
         given.append("allow_failure=True")
-    if node.mapped and not node.called:
-        return [f"r{number} = {task}.map({', '.join(given)})"]
+    if (node.mapped and not node.called) or node.kind:
+        return [f"r{number} = {_over_items(node, task, names, given)}"]
     if not functional:
         lines = [f"r{number} = {task}({', '.join(given)})"]
         return [*lines, f"r{number}_0, r{number}_1 = r{number}"] if node.nout else lines
@@ -227,6 +241,19 @@ def _call(program: Program, number: int, functional: bool) -> list[str]:
         return [f"r{number} = {task}.submit({', '.join(given)})"]
     lines = [f"r{number} = {task}({', '.join([*given, 'return_state=True'])})"]
     return [*lines, f"r{number}_0, r{number}_1 = r{number}.result[:2]"] if node.nout else lines
+
+
+def _over_items(node: Node, task: str, names: list[str], given: list[str]) -> str:
+    """Return a map, or what is made of one."""
+    if node.kind == "reduce":
+        return f"reduce({task}, {given[0]}, fan_in={node.fan_in})"
+    if node.kind == "group":
+        return f"{given[0]}.group_by({task})"
+    listed = ", ".join(given)
+    if node.applied:
+        taken = ", ".join(names[: len(given)])
+        return f"apply_map(lambda {taken}: {task}({taken}), {listed})"
+    return f"{task}.map(*product({listed}))" if node.crossed else f"{task}.map({listed})"
 
 
 def read(argument: Argument) -> str:
