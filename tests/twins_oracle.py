@@ -361,7 +361,7 @@ class Oracle:
         """Note what the end of a call means for others, and return it."""
         if node.mutates and self.seen[1] % node.rarity == 0:
             return End("Failed", ANY)  # it is found to have changed its argument
-        if node.late and not node.mapped and end.kind != "Success":
+        if node.late and node.style == "generator" and not node.mapped and end.kind != "Success":
             self.delivered[number] = self.seen[1]
         if end.kind == "Success":
             self.made.add((f"n{owner(self.program, number)}", self.seen[1]))
