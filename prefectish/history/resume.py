@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from functools import cached_property, partial
+from functools import partial
 from itertools import chain
 from typing import Any
 
@@ -255,29 +255,30 @@ class RecordedResult(PreviousResult):
         self.row = None if children.had_left(at) else columns.row[at]
         self.generation = columns.made[at]
         self.attempts, self.seconds = columns.attempts[at], columns.seconds[at]
+        self.worker = columns.worker_of(at)
+        self._made: tuple[State, Callable[[], bool]] | None = None
 
-    @cached_property
-    def worker(self) -> str | None:  # type: ignore[override]
-        """The process that ran it."""
-        return self._children.columns.worker_of(self._at)
-
-    @cached_property
+    @property
     def state(self) -> State:
         """The state, with its result if that can be read."""
-        return self._made[0]
+        return self._known()[0]
 
     def _is_readable(self) -> bool:
-        return self._made[1]()
+        return self._known()[1]()
 
-    @cached_property
-    def _made(self) -> tuple[State, Callable[[], bool]]:
+    def _known(self) -> tuple[State, Callable[[], bool]]:
+        if self._made is None:
+            self._made = self._make()
+        return self._made
+
+    def _make(self) -> tuple[State, Callable[[], bool]]:
         children, columns, at = self._children, self._children.columns, self._at
         step = children.step
-        if columns.ended_well(at):
-            label = step.slug if step.domain is None else f"{step.slug}[{columns.row[at]}]"
-            maker = None if self.kind is Cached else children.run.id
-            return _with_result(self.kind, SUCCEEDED, columns.location[at], step.store, label, maker)
-        return _known(step, ChildRow(children.run, columns.full_row(at)))
+        if not columns.ended_well(at):
+            return _known(step, ChildRow(children.run, columns.full_row(at)))
+        label = step.slug if step.domain is None else f"{step.slug}[{columns.row[at]}]"
+        maker = None if self.kind is Cached else children.run.id
+        return _with_result(self.kind, SUCCEEDED, columns.location[at], step.store, label, maker)
 
 
 def _sign(row: Any) -> Any:
