@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from sqlalchemy import ColumnElement, Connection, and_, or_, select
 
 from prefectish.engine.plan.item_key import ItemId, item_id_of
-from prefectish.engine.signals import TRIGGERFAIL
-from prefectish.engine.state import TriggerFailed
+from prefectish.engine.signals import TRIGGERFAIL, TimeoutSignal
+from prefectish.engine.state import TimedOut, TriggerFailed
 from prefectish.history import schema
 from prefectish.history.cells import json_of
 from prefectish.safe_repr import printable
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 #: The exception of tasks that failed only because of upstream failures.
 CONSEQUENCE_TYPE = TRIGGERFAIL.__name__
+_AS_STATES = {CONSEQUENCE_TYPE: TriggerFailed.__name__, TimeoutSignal.__name__: TimedOut.__name__}
 #: Maximum length of the repr of a run, a child or a cause.
 MAX_LINE_LENGTH = 200
 #: A generated item key, which is not informative for a reader.
@@ -274,8 +275,14 @@ class FailureGroup:
 
 
 def shown_type(type_name: str) -> str:
-    """Return the type of an exception as it is shown; a trigger that did not pass is called as the state."""
-    return TriggerFailed.__name__ if type_name == CONSEQUENCE_TYPE else type_name
+    """Return the type of an exception as it is shown; what the engine raised itself is called as the state.
+
+    Examples
+    --------
+    >>> shown_type("TRIGGERFAIL"), shown_type("TimeoutSignal"), shown_type("OSError")
+    ('TriggerFailed', 'TimedOut', 'OSError')
+    """
+    return _AS_STATES.get(type_name, type_name)
 
 
 def readable_key(item_key: str | None, index: int | None) -> str | None:
