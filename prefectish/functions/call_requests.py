@@ -50,7 +50,9 @@ class CallSignature:
         self.prompts = prompts  # it is asked about pauses before those who wait know of them
         progress = dynamic_plan.progress
         slug = dynamic_plan.slug_of(task)
-        self.step_state = dynamic_plan.add(task, slug, specs, by_position=by_position, kind=CallStepState)
+        added = dynamic_plan.add(task, slug, specs, by_position=by_position, kind=CallStepState)
+        assert isinstance(added, CallStepState)
+        self.step_state = added
         dynamic_plan.add_own_domain(self.step_state)
         wiring = tuple((ITEM, n) for n in range(len(specs)))
         step = progress.ready.spec_of(self.step_state.step, wiring, mapped=False)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 from prefectish.edges import Edge
 from prefectish.engine.plan.compile import assign_domain, check_marker
@@ -17,8 +17,6 @@ from prefectish.engine.state import State
 from prefectish.results.base import store_of
 from prefectish.slugs import SlugBook
 from prefectish.tasks.task import Task
-
-AnyStepState = TypeVar("AnyStepState", bound=StepState)
 
 
 class InputSpec(NamedTuple):
@@ -79,8 +77,8 @@ class DynamicPlan:
         specs: Iterable[InputSpec],
         constants: Mapping[str, Any] | None = None,
         by_position: tuple[str, ...] = (),
-        kind: type[AnyStepState] = StepState,  # type: ignore[assignment]  # of the type variable
-    ) -> AnyStepState:
+        kind: type[StepState] = StepState,
+    ) -> StepState:
         """Add a step; nothing of it is started. Raises ResumeMismatch if the run is resumed, and the task changed."""
         with self.lock:
             return self._add(task, slug, specs, constants or {}, True, by_position, kind)
@@ -93,8 +91,8 @@ class DynamicPlan:
         constants: Mapping[str, Any],
         learns: bool,
         by_position: tuple[str, ...] = (),
-        kind: type[AnyStepState] = StepState,  # type: ignore[assignment]
-    ) -> AnyStepState:
+        kind: type[StepState] = StepState,
+    ) -> StepState:
         run_state = self.run_state
         steps: list[Step] = run_state.plan.steps  # type: ignore[assignment]  # of a plan that grows
         name = TaskName(task.name, slug, task.tags)

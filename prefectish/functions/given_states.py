@@ -38,16 +38,16 @@ class GivenStates:
             return None
         with self._lock:
             number = self._taken[task] = self._taken.get(task, 0) + 1
-        state = states if is_a(states, State) else next(iter(states[number - 1 : number]), None)  # type: ignore[index]
-        return None if state is None else unwrapped(state)  # type: ignore[arg-type]
+        state = states if is_a(states, State) else next(iter(states[number - 1 : number]), None)
+        return None if state is None else unwrapped(state)
 
     def unused(self) -> list[str]:
         """Return what was given for calls that were not made, in words."""
         found: list[str] = []
         for task, states in self._given.items():
             calls = self._taken.get(task, 0)
-            if is_a(states, (list, tuple)) and calls < len(states):  # type: ignore[arg-type]
-                found.append(f"{task.name}: {len(states)} for {calls} calls")  # type: ignore[arg-type]
+            if is_a(states, (list, tuple)) and calls < len(states):
+                found.append(f"{task.name}: {len(states)} for {calls} calls")
             elif not calls:
                 found.append(f"{task.name}, which it has not called")
         return found
