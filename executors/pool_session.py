@@ -29,6 +29,9 @@ MAX_GRAPH_JOBS = 128
 #: A graph that drains in fewer seconds is followed by a larger one; in more than the second figure, by a smaller one.
 _QUICK, SLOW = 0.01, 0.05
 
+#: Where more jobs for each slot are open, and the next one ends within so many seconds, receipts are read in groups.
+_MANY, _GROUPED = 4, 0.001
+
 #: Tasks that a warning names.
 _MAX_SHOWN = 3
 
@@ -367,6 +370,7 @@ class PoolSession:
         self.stall_warning = stall_warning
         self._look = look  # takes what bodies have sent so far: it comes before the receipts of those that sent it
         self._quiet_since: float | None = None
+        self._read_at = 0.0  # when receipts were read last
         self._raises = bool(run.get("raise_on_exception"))
         self.slots = workers.slots
         self.live = workers.live
@@ -449,13 +453,21 @@ class PoolSession:
         receipts: list[Receipt | BundleReceipt] = []
         try:
             self._take(self._arrivals.get(timeout=timeout), receipts)
+            if self._comes_more():
+                time.sleep(_GROUPED)
             while True:
                 self._take(self._arrivals.get_nowait(), receipts)
         except Empty:
+            self._read_at = time.monotonic()
             self._warn_if_stalled(bool(receipts))
             if receipts and self._look is not None:
                 self._look()
             return receipts
+
+    def _comes_more(self) -> bool:
+        """Whether steps end so quickly, and are so many, that a moment later several can be read in one turn."""
+        is_busy = len(self.open) > _MANY * self.slots and self._arrivals.empty()
+        return is_busy and time.monotonic() - self._read_at < _GROUPED
 
     def _warn_if_stalled(self, ended: bool) -> None:
         """Warn once if nothing has ended for a long time."""
