@@ -83,8 +83,8 @@ def setting(name: str) -> Any:
     return os.environ.get(f"PREFECTISH_{name.upper()}") or settings().get(name)
 
 
-#: Defaults of boolean settings in this program, in the place of those that are built in: of a test, for example.
-program_defaults: dict[str, bool] = {}
+#: Defaults of settings in this program, in the place of those that are built in: of a test, for example.
+program_defaults: dict[str, Any] = {}
 
 
 def switch(name: str, default: bool) -> bool:
@@ -97,7 +97,7 @@ def switch(name: str, default: bool) -> bool:
     """
     value = setting(name)
     if value is None:
-        return program_defaults.get(name, default)
+        return bool(program_defaults.get(name, default))
     for answer, words in ((True, ("true", "1", "yes", "on")), (False, ("false", "0", "no", "off"))):
         if str(value).lower() in words:
             return answer

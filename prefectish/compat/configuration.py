@@ -260,6 +260,8 @@ def set_temporary_config(temp_config: Mapping[str, Any]) -> Iterator[Config]:
             config.set_nested(key, value)
         if "flows.run_on_schedule" in flat:
             settings.program_defaults["run_on_schedule"] = bool(flat["flows.run_on_schedule"])
+        if "logging.extra_loggers" in flat:
+            settings.program_defaults["extra_loggers"] = flat["logging.extra_loggers"]
         yield config
     finally:
         for key in list(config):

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from prefectish import config as settings
 from prefectish.compat.configuration import config
 from prefectish.engine import context
 
@@ -80,10 +81,15 @@ class RedirectToLog:
 
 
 def join_loggers() -> None:
-    """Put the logger of the package below `prefect`: handlers and levels that a program has set there hold for it."""
+    """Put the logger of the package below `prefect`: handlers and levels that a program has set there hold for it.
+
+    Loggers that the settings name besides are captured in runs, too.
+    """
     context.get_logger().parent = prefect_logger
-    if not prefect_logger.level:
-        prefect_logger.setLevel(config.logging.level)
+    settings.program_defaults.setdefault("extra_loggers", config.logging.extra_loggers)
+    for logger in (prefect_logger, *map(logging.getLogger, config.logging.extra_loggers)):
+        if not logger.level:
+            logger.setLevel(config.logging.level)
 
 
 #: The logger of the package.

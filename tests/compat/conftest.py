@@ -11,6 +11,7 @@ import pytest
 from prefectish import compat
 from prefectish.compat.finder import PrefectFinder
 from prefectish.compat.states import METHODS
+from prefectish.config import program_defaults
 from prefectish.edges import Edge
 from prefectish.engine import clock, preparation
 from prefectish.engine.state import State
@@ -32,6 +33,7 @@ def prefect() -> Iterator[None]:
     logging.getLogger("prefectish").parent = logging.root
     logging.getLogger("prefect").setLevel(logging.NOTSET)
     store.more_sources.clear()
+    program_defaults.pop("extra_loggers", None)
     del Edge.serialize, Stored.value  # type: ignore[attr-defined]
     for name, method in own.items():
         if method is None:

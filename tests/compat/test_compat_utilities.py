@@ -9,6 +9,7 @@ import time
 
 import pytest
 
+from prefectish import history
 from prefectish.compat.configuration import Config
 
 
@@ -134,6 +135,22 @@ def test_logs(caplog, capsys):
     assert create_diagnostic_logger("compat-agent") is create_diagnostic_logger("compat-agent")
     create_diagnostic_logger("compat-agent").info("polls")
     assert "INFO - compat-agent | polls" in capsys.readouterr().err
+
+
+def test_loggers_that_the_settings_name_are_captured(executor):
+    from prefect import Flow, task
+    from prefect.utilities.configuration import set_temporary_config
+
+    @task
+    def connects():
+        logging.getLogger("compat_library").warning("connected")
+
+    with Flow("captures") as flow:
+        connects()
+    with set_temporary_config({"logging.extra_loggers": ["compat_library"]}):
+        run = flow.run(executor=executor)
+    lines = history.run(run.context["flow_run_id"]).logs()
+    assert [(line.text, line.level) for line in lines] == [("connected", "WARNING")]
 
 
 def test_executors_are_called_what_they_are_and_read_the_settings():

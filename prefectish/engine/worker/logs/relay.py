@@ -114,7 +114,7 @@ def _end(extra: Sequence[str]) -> None:
 
 def extra_loggers() -> tuple[str, ...]:
     """Return the names of further loggers to capture: ``PREFECTISH_EXTRA_LOGGERS``, separated by commas."""
-    names = config.setting("extra_loggers") or ()
+    names = config.setting("extra_loggers") or config.program_defaults.get("extra_loggers") or ()
     names = names.split(",") if isinstance(names, str) else names
     return tuple(name.strip() for name in map(str, names) if name.strip())
 
