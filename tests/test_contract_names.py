@@ -367,3 +367,23 @@ def test_e7_of_a_name_and_a_folder_of_that_name_the_lower_index_has_it(
     kept, failed, other = spelled.states(program)["load"].map_states
     assert (kept.result, other.result) == (names[0], "c")
     assert f"{names[1]!r} cannot be a file beside {names[0]!r}, where load-1[0] keeps its result" in failed.message
+
+
+@pytest.mark.parametrize("source", ["constant", "result", "flattened"])
+def test_e7_equal_items_are_told_apart_in_names_wherever_their_list_was_made(
+    spelled: Any, tmp_path: Path, source: str
+) -> None:
+    def program() -> dict[str, Any]:
+        items = [0, 1, 0]
+        given: Any = items
+        if source == "result":
+            given = spelled.call(task(lambda: items, name="items", checkpoint=False))
+        elif source == "flattened":
+            given = flatten(task(lambda n: items[n:], name="items", checkpoint=False).map([1, 2]))
+        store, key = LocalResult(tmp_path), str
+        loaded = task(lambda x: x, name="load", result=store, target="{item_key}.pkl", item_key=key)
+        return {"load": loaded.map(given)}
+
+    children = spelled.states(program)["load"].map_states
+    assert [child.result for child in children] == ([1, 0, 0] if source == "flattened" else [0, 1, 0])
+    assert sorted(path.name for path in tmp_path.glob("*.pkl")) == ["0#2.pkl", "0.pkl", "1.pkl"]

@@ -363,7 +363,7 @@ class DuplicateKeys:
 
     def _of_step(self, chain: StepChain, position: int, spec: StepSpec, items: tuple[Any, ...]) -> tuple[Any, ...]:
         mine = [k for (kind, k), i in zip(spec.wiring, spec.inputs, strict=True) if kind == ITEM and i.mapped]
-        if not mine or not all(_is_here(items[k]) for k in mine):
+        if not mine or not all(_can_be_read(items[k]) for k in mine):
             return items
         upstream = gather(chain.spec, position, items, {})
         key = key_in_time(spec, upstream, chain.spec.run)
@@ -378,9 +378,14 @@ class DuplicateKeys:
         return (*items[: mine[0]], numbered, *items[mine[0] + 1 :])
 
 
-def _is_here(item: Any) -> bool:
-    """Whether the value of an item is at the client."""
+def _can_be_read(item: Any) -> bool:
+    """Whether the value of an item can be read at the client; a list that stayed on a worker is read once."""
     state = item.state if is_a(item, Pick) else item
-    if not isinstance(state, State):
+    if not is_a(state, State):
         return True
-    return state.is_successful() and not is_a(state._raw_result, (Held, Deferred))
+    result = state._raw_result
+    if not state.is_successful() or (is_a(result, Deferred) and not is_a(item, Pick)):
+        return False
+    if is_a(result, Held):
+        result.peek()
+    return True
