@@ -387,3 +387,12 @@ def test_e7_equal_items_are_told_apart_in_names_wherever_their_list_was_made(
     children = spelled.states(program)["load"].map_states
     assert [child.result for child in children] == ([1, 0, 0] if source == "flattened" else [0, 1, 0])
     assert sorted(path.name for path in tmp_path.glob("*.pkl")) == ["0#2.pkl", "0.pkl", "1.pkl"]
+
+
+def test_an_item_key_that_comes_too_late_or_names_nothing_is_refused(spelled: Any) -> None:
+    keyed = task(lambda x: x, name="keyed", item_key=str)
+    named = task(lambda x: x, name="keyed", item_key="y")
+    with pytest.raises(FlowDefinitionError, match="keyed-1: item_key=<class 'str'> comes too late: "):
+        spelled.states(lambda: {"keyed": keyed.map(task(lambda x: x, name="before").map([1, 2]))})
+    with pytest.raises(FlowDefinitionError, match="keyed-1: item_key must be a mapped argument, got 'y'; pass 'x'"):
+        spelled.states(lambda: {"keyed": named.map([1, 2])})

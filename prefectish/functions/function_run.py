@@ -432,6 +432,12 @@ class FunctionRun:
         """Return the request for a map, checked."""
         slug = self.dynamic_plan.slug_of(task)
         self._check_names(task, slug, arguments, is_map=True)
+        if task.item_key is not None:
+            from prefectish.results.checks import check_item_key
+
+            mapped = [a for a in arguments if a.mapped]
+            continues = any(is_a(a.value, MapCall) and not a.flattened for a in mapped)
+            check_item_key(slug, task, frozenset(a.key for a in mapped if a.key), continues)
         if not self.live:
             pickle_task(slug, task)
         map_call = MapCall(task, slug, arguments, by_position, self._prompts)

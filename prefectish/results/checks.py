@@ -66,16 +66,21 @@ def _mapped_names(flow: Any, task: Any) -> frozenset[str] | None:
 
 def _check_item_key(flow: Any, task: Any) -> None:
     names = _mapped_names(flow, task)
-    if names is not None and isinstance(task.item_key, str) and task.item_key not in names:
+    if names is not None and task.item_key is not None:
+        check_item_key(flow.slugs[task], task, names, any(_continues_map(flow, edge) for edge in flow.edges_to(task)))
+
+
+def check_item_key(slug: str, task: Any, names: frozenset[str], continues: bool) -> None:
+    """Check that a map, with mapped arguments of these names, can have the item key of its task.
+
+    It cannot if it `continues` another one item by item. The FlowDefinitionError says what to do.
+    """
+    if isinstance(task.item_key, str) and task.item_key not in names:
         known = " or ".join(map(repr, sorted(names))) or "a function of the item"
+        raise FlowDefinitionError(f"{slug}: item_key must be a mapped argument, got {task.item_key!r}; pass {known}")
+    if continues:
         raise FlowDefinitionError(
-            f"{flow.slugs[task]}: item_key must be a mapped argument, got {task.item_key!r}; pass {known}"
-        )
-    if names is None or task.item_key is None:
-        return
-    if any(_continues_map(flow, edge) for edge in flow.edges_to(task)):
-        raise FlowDefinitionError(
-            f"{flow.slugs[task]}: item_key={task.item_key!r} comes too late: its children continue the items of an "
+            f"{slug}: item_key={task.item_key!r} comes too late: its children continue the items of an "
             f"earlier map; put it on the first task that maps over them"
         )
 
