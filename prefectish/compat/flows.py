@@ -8,6 +8,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from hashlib import sha256
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -145,6 +146,13 @@ class Flow(Registered):
         """Return the parameters of the flow."""
         return OrderedSet(super().parameters())
 
+    def set_reference_tasks(self, tasks: Iterable[Task]) -> None:
+        """Choose the tasks whose states decide the flow's; none: the terminal tasks."""
+        tasks = list(tasks) if isinstance(tasks, Iterable) and not isinstance(tasks, Task) else tasks
+        if isinstance(tasks, list) and any(task not in self for task in tasks):
+            raise FlowDefinitionError("reference tasks must be part of the flow.")
+        super().set_reference_tasks(tasks)
+
     def sorted_tasks(self, root_tasks: Iterable[Task] | None = None) -> tuple[Task, ...]:  # type: ignore[override]
         """Return the tasks in topological order."""
         return tuple(super().sorted_tasks(root_tasks or None))
@@ -220,8 +228,8 @@ class Flow(Registered):
         }
 
     def serialized_hash(self, build: bool = False) -> str:
-        """Return a hash of what the flow is."""
-        return self.version
+        """Return a hash of what the flow is: 64 hexadecimal digits."""
+        return sha256(self.version.encode()).hexdigest()
 
     def diagnostics(self, include_secret_names: bool = False) -> str:
         """Return what there is to tell of the flow and of the installation, as JSON without values."""

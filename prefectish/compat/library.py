@@ -135,6 +135,12 @@ class CompareValue(control_flow.Compare):
             raise SKIP(f'Provided value "{value}" did not match "{self.value}"')
 
 
+class case(branches.case):
+    """Runs the tasks of a `with` block only if a task returns a given value; see :class:`prefectish.case`."""
+
+    _compares = CompareValue
+
+
 class Merge(control_flow.Merge, Task):
     """Gives the result of the branch that ran.
 

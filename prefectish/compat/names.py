@@ -49,8 +49,8 @@ _TRIGGERS = (
     "all_finished manual_only always_run all_successful all_failed any_successful any_failed some_failed "
     "some_successful not_all_skipped",
 )
-_CONTROL = ("prefectish.control_flow", "case ifelse switch")
-_MERGE = ("prefectish.compat.library", "merge")
+_CONTROL = ("prefectish.control_flow", "ifelse switch")
+_MERGE = ("prefectish.compat.library", "case merge")
 _FILTER = ("prefectish.compat.library", "FilterTask")
 _RESOURCES = ("prefectish.compat.resources", "resource_manager ResourceManager ResourceContext")
 _SECRETS = ("prefectish.tasks.secrets", "SecretBase")
@@ -117,7 +117,8 @@ MODULES: dict[str, dict[str, Source]] = {
         ("prefectish.compat.task_helpers", "task"),
         ("prefectish.tasks.tagging", "tags"),
         ("prefectish.compat.edges", "mapped unmapped flatten"),
-        ("prefectish.control_flow", "apply_map case"),
+        ("prefectish.control_flow", "apply_map"),
+        ("prefectish.compat.library", "case"),
         ("prefectish.compat.resources", "resource_manager"),
         ("prefectish.compat.context", "context"),
         ("prefectish.compat.configuration", "config __version__"),
@@ -192,7 +193,7 @@ MODULES: dict[str, dict[str, Source]] = {
     ),
     "prefect.tasks.core.resource_manager": _table(_RESOURCES),
     "prefect.tasks.control_flow": _table(_CONTROL, _MERGE, _FILTER),
-    "prefect.tasks.control_flow.case": _table(("prefectish.control_flow", "case")),
+    "prefect.tasks.control_flow.case": _table(("prefectish.compat.library", "case")),
     "prefect.tasks.control_flow.conditional": _table(
         ("prefectish.control_flow", "ifelse switch"),
         ("prefectish.compat.library", "CompareValue Merge merge"),

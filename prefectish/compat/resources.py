@@ -23,6 +23,7 @@ class ResourceContext(resources.ResourceBlock):
     ) -> None:
         flow = active_flow(flow, f"{manager.name}(...)")
         super().__init__(manager, args, kwargs, flow)
+        self.flow = flow
         self.init_task = super()._created(flow)
 
     def _created(self, flow: RecordingFlow) -> Task:

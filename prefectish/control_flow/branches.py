@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from prefectish.control_flow.blocks import Block, active_flow, roots
 from prefectish.edges import Edge
@@ -50,11 +50,13 @@ class case(Block):
     4
     """
 
+    _compares: ClassVar[type[Compare]] = Compare
+
     def __init__(self, task: Any, value: Any) -> None:
         super().__init__()
         self.task = task
         self.value = value
-        self._compare = Compare(value)
+        self._compare = self._compares(value)
 
     def __repr__(self) -> str:
         return f"case({self.task!r}, {self.value!r})"

@@ -310,3 +310,33 @@ def test_saved_flows_have_readable_names(tmp_path):
     with set_temporary_config({"home_dir": str(tmp_path)}):
         assert Flow("I am_a flow!").save().endswith("/i-am-a-flow.prefect")
         assert Flow.load("I am_a flow!").name == "I am_a flow!"
+
+
+def test_blocks_and_parameters_tell_what_they_are():
+    from prefect import Flow, Parameter, Task, case, resource_manager, task
+    from prefect.tasks.control_flow.conditional import CompareValue
+
+    @resource_manager
+    class Manager:
+        def setup(self):
+            return 1
+
+        def cleanup(self, resource):
+            pass
+
+    with Flow("blocks") as flow:
+        x = Parameter("x", default="a")
+        with case(x, "a"):
+            used = task(lambda: 1, name="used")()
+        managed = Manager()
+        with managed:
+            task(lambda: 2, name="managed")()
+    compared = [each for each in flow.tasks if isinstance(each, CompareValue)]
+    assert [each.name for each in compared] == ['CompareValue: "a"']
+    assert flow.upstream_tasks(used) == set(compared)
+    assert managed.flow is flow
+    assert flow.run(history=False).result[used].result == 1
+    assert flow.run(history=False, x="b").result[used].is_skipped()
+    with pytest.raises(ValueError, match="reference tasks must be part of the flow"):
+        flow.set_reference_tasks([Task()])
+    assert len(flow.serialized_hash()) == 64
