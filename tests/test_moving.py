@@ -94,6 +94,7 @@ def test_imports_and_names(before: str, after: str) -> None:
     [
         ("Flow", "Flow('f', every)", "Flow('f', schedule=every)"),
         ("Flow", "Flow('f', storage=None, run_config=None)", "Flow('f')"),
+        ("Flow", "Flow('f', edge_check=True, result_handler=None)", "Flow('f')"),
         ("executors.LocalDaskExecutor", "LocalDaskExecutor(scheduler='threads')",
          "LocalDaskExecutor(scheduler='threads')"),
         ("executors.DaskExecutor", "DaskExecutor(local_processes=True)",

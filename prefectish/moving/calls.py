@@ -12,7 +12,7 @@ from prefectish.moving.uses import Use, dotted, expression
 from prefectish.prefect_names import OF_FLOWS, Place, way_out
 
 #: Options and attributes of flows that are deleted.
-_OF_FLOWS = ("storage", "run_config", "environment")
+_OF_FLOWS = ("storage", "run_config", "environment", "result_handler", "edge_check")
 #: Arguments that are not taken here, of what is called: by its place, or, of methods, by the last part of its name.
 _NOT_TAKEN: Mapping[str, tuple[str, ...]] = {
     "register": ("version_group_id", "no_url", "idempotency_key", "add_default_labels"),
