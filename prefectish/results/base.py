@@ -209,7 +209,7 @@ def place_of(store: Result | None) -> Any:
     return backend if backend is None or not hasattr(backend, "place") else (type(backend).__name__, *backend.place)
 
 
-def file_of(store: Result, name: str) -> Any:
+def file_of(store: Result | None, name: str) -> Any:
     """Return what results of one name have in common whose stores keep them in one file: a store may lie in another."""
     place = place_of(store)
     return (place[0], f"{place[1]}/{name}", *place[2:]) if type(place) is tuple else (place, name)

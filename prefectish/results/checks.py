@@ -97,10 +97,9 @@ def _check_place(flow: Any, task: Any, template: Template, places: dict[Any, Any
         return  # what is known in the run only is looked at there
     is_named = template.fields & {"task_full_name", "task_run_name"}
     store = store_of(task.result, flow.result)
-    first, *others = ("", *_with_name(template, task.name))
-    if others and isinstance(others[0], str):
-        first, *others = others
-    key = file_of(store, str(first)), tuple(others), task.name if is_named else None
+    pieces = _with_name(template, task.name)
+    begin = next((piece for piece in pieces[:1] if isinstance(piece, str)), "")
+    key = file_of(store, begin), pieces[1:] if begin else pieces, task.name if is_named else None
     other = places.setdefault(key, task)
     if other is not task:
         raise FlowDefinitionError(
