@@ -227,12 +227,13 @@ def test_trigger_by_name_lists_the_triggers(wrong, meant):
 
 
 def test_misspelt_names_of_the_package_executors_and_options_of_a_run_are_answered():
-    with pytest.raises(AttributeError, match="has no attribute 'taks'; did you mean 'task'"):
-        prefectish.taks  # noqa: B018
+    with pytest.raises(AttributeError, match="has no attribute 'flwo'; did you mean 'flow'"):
+        prefectish.flwo  # noqa: B018
     with pytest.raises(TypeError, match="unexpected keyword argument 'n_workers'; did you mean 'num_workers'"):
         LocalDaskExecutor(n_workers=2)
-    with pytest.raises(ParameterError, match="did you mean 'executor', not 'exector'"):
-        Flow("f").run(exector=LocalDaskExecutor())
+    misspelt = "executor".replace("u", "")
+    with pytest.raises(ParameterError, match=f"did you mean 'executor', not {misspelt!r}"):
+        Flow("f").run(**{misspelt: LocalDaskExecutor()})
     for front in (Flow.run, Flow.start):
         assert set(RUN_OPTIONS) >= set(inspect.getfullargspec(front).kwonlyargs)
 
