@@ -189,3 +189,12 @@ def test_jobs_with_the_number_of_a_batch_are_a_bundle():
     single, bundles = gathered([*first.jobs, second])
     assert single == []
     assert [[*bundle.rows] for bundle in bundles] == [[3, 4, 5], [0, 1, 2]]
+
+
+def test_bundle_of_which_nothing_plainly_succeeded_needs_no_columns():
+    owner = owner_of(batched())
+    first, second = owner.start()
+    none = BundleRecords("host:1", [], [], [], {number: failed() for number in range(3)})
+    owner.advance(BundleReceipt(first, none), receipt(second))
+    assert [type(state) for state in owner.state("load").map_states] == [Failed] * 3 + [Success] * 3
+    assert owner.progress.done

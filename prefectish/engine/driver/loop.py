@@ -179,7 +179,7 @@ class Run:
             slots=self.session.slots,
             batches=self.session.batches,
             in_order=self.session.in_order,
-            bundles=self.session.bundles,
+            bundles=getattr(self.session, "bundles", False),  # sessions of others may not say so
             tag_limits=getattr(self.executor, "tag_limits", None),
             keep=_kept(self.plan, self.options.keep_results),
             record=self.recorder is not None or self.previous is not None,  # children are found by the keys of a record

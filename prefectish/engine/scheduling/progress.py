@@ -353,7 +353,8 @@ class Progress:
         bundle, records = receipt.bundle, receipt.records
         chain = self.run_state.chains[bundle.chain.ident]
         numbers: Iterable[int] = range(len(bundle))
-        if bundle.number in chain.open_rows.bundles and not self.run_state.watched:
+        is_open = bundle.number in chain.open_rows.bundles and not self.run_state.watched
+        if is_open and len(records.others) < len(bundle):  # where nothing plainly succeeded, columns may be missing
             self.rows.finish_bundle(chain, bundle, records, now)
             numbers = records.others
         for number in numbers:
