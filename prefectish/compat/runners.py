@@ -235,7 +235,7 @@ class TaskRunner(TaskStages, Runner):
             starts[self.task] = start if self._is_usable(start, upstream) else Pending()
         given = of_run(context)
         options = flow._options(task_states=starts, context=given, history=False, progress=False)
-        more = [*(_Told(self, handler) for handler in self.state_handlers), hold_back]
+        more: list[Any] = [*(_Told(self, handler) for handler in self.state_handlers), hold_back]
         with more_handlers([self.task], more), caches.forgotten(), context_in_names(flow, given):
             ended = run_flow(flow, {}, options._replace(one_pass=True))
         last: State = ended.result[self.task] if isinstance(ended.result, dict) else ended

@@ -199,7 +199,7 @@ def _places(loaded: int) -> dict[tuple[str, str], str]:
     found: dict[tuple[str, str], str] = {}
     for place, names in sorted(table.items(), key=lambda item: item[0].count(".")):
         for name, source in names.items():
-            here = getattr(sys.modules.get(source.module), source.name or "", None)
+            here: Any = getattr(sys.modules.get(source.module), source.name or "", None)
             if hasattr(here, "__qualname__"):
                 found[here.__module__, here.__qualname__] = f"{place}.{name}"
     return found
@@ -213,7 +213,7 @@ def _function(found: Callable[..., Any] | None) -> dict[str, Any] | None:
 def described(task: OwnTask[Any]) -> dict[str, Any]:
     """Return what a task is as plain values."""
     delay = task.retry_delay
-    inputs = getattr(task, "inputs", dict)()
+    inputs: dict[str, Any] = getattr(task, "inputs", dict)()
     return {
         "name": task.name,
         "slug": task.slug,

@@ -28,7 +28,7 @@ class _Partial:
     def __new__(cls, state: Any = None, inputs: Inputs = None, parameters: Inputs = None, **options: Any) -> Any:
         """Return a validator; of a state, whether it can be used."""
         if isinstance(state, Cached):
-            return cls(**options)(state, inputs, parameters)  # type: ignore[operator]
+            return cls(**options)(state, inputs, parameters)
         return super().__new__(cls)
 
 
