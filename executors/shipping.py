@@ -23,6 +23,7 @@ import cloudpickle
 from prefectish.engine.capture import Error, capture
 from prefectish.errors import EnvironmentMismatch
 from prefectish.executors.own_modules import imported_by, is_own
+from prefectish.source_lines import dumps_by_value
 
 #: Value of the option for all modules of the user's own that the tasks of a run reach.
 PROJECT = "project"
@@ -90,9 +91,10 @@ class Shipment:
             source = _source_of(name, name in lazily)
             if source is None:
                 continue
-            self._sources[name] = source
-            if name in sys.modules:  # else only bodies import it
-                self._sources[name] = self._by_value(sys.modules[name], source)
+            for part in (source, *_namespaces_of(name)):
+                self._sources[part.name] = part
+                if part.name in sys.modules:  # else only bodies import it
+                    self._sources[part.name] = self._by_value(sys.modules[part.name], part)
         return bool(new)
 
     def _by_value(self, module: ModuleType, source: Source) -> Source:
@@ -102,7 +104,7 @@ class Shipment:
             cloudpickle.register_pickle_by_value(module)
         self._registered.add(source.name)
         # One with a lock or an open file cannot be: what holds the module itself finds it by its name.
-        return source._replace(by_name=source.by_name or isinstance(capture(cloudpickle.dumps, module), Error))
+        return source._replace(by_name=source.by_name or isinstance(capture(dumps_by_value, module, False), Error))
 
     def close(self) -> None:
         """Let the modules be what they were."""
@@ -140,6 +142,18 @@ def _source_of(name: str, by_name: bool) -> Source | None:
         return None
     with open(file, encoding="utf-8") as opened:
         return Source(name, opened.read(), file, spec.submodule_search_locations is not None, by_name)
+
+
+def _namespaces_of(name: str) -> list[Source]:
+    """Return the packages around a module that have no file of their own: without them it has no place."""
+    parts = name.split(".")[:-1]
+    around = [".".join(parts[: n + 1]) for n in range(len(parts))]
+    modules = [(each, sys.modules.get(each)) for each in around]
+    return [
+        Source(each, "", "", is_package=True, by_name=False)
+        for each, module in modules
+        if module is not None and getattr(module, "__file__", None) is None and hasattr(module, "__path__")
+    ]
 
 
 # ---------------------------------------------------------------------- on the worker

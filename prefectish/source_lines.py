@@ -8,6 +8,7 @@ they are loaded, lines that the file of that name does not hold are put into `li
 
 from __future__ import annotations
 
+import builtins
 import io
 import linecache
 import re
@@ -40,6 +41,29 @@ def dumps_by_value(value: Any, lines: bool = True) -> bytes:
     return file.getvalue()
 
 
+def _travels(module: ModuleType) -> bool:
+    """Whether a module is pickled by value, because it or a package around it is registered."""
+    import cloudpickle
+
+    registered = cloudpickle.list_registry_pickle_by_value()
+    parts = module.__name__.split(".")
+    return any(".".join(parts[: n + 1]) in registered for n in range(len(parts)))
+
+
+def _module_reduced(module: ModuleType) -> tuple[Any, ...]:
+    """Return what a module is made from: empty first, since modules that import one another hold themselves."""
+    content = {name: value for name, value in vars(module).items() if name != "__builtins__"}
+    return _new_module, (module.__name__,), content, None, None, _fill_module
+
+
+def _new_module(name: str) -> ModuleType:
+    return ModuleType(name)
+
+
+def _fill_module(module: ModuleType, content: dict[str, Any]) -> None:
+    vars(module).update(content, __builtins__=builtins.__dict__)
+
+
 @cache
 def pickler_class() -> Any:
     """Return the pickler; cloudpickle is imported by who pickles by value, not with the package."""
@@ -56,7 +80,11 @@ def pickler_class() -> Any:
             self._outer: dict[int, str] = {}
 
         def reducer_override(self, obj: Any) -> Any:
-            return self._code(obj) if type(obj) is CodeType else super().reducer_override(obj)
+            if type(obj) is CodeType:
+                return self._code(obj)
+            if type(obj) is ModuleType and _travels(obj):
+                return _module_reduced(obj)
+            return super().reducer_override(obj)
 
         def _code(self, code: CodeType) -> Any:
             make, arguments = self.dispatch_table[CodeType](code)

@@ -97,6 +97,17 @@ def test_w24_two_versions_of_a_module_do_not_mix_on_one_cluster(tmp_path, addres
     assert told(first, address, "project") == "[(10, 'Row'), (20, 'Row')]"
 
 
+def test_modules_that_import_one_another_and_packages_without_a_file_travel(tmp_path, address):
+    folder = project(tmp_path / "a", 10)
+    (folder / "mine" / "tools.py").write_text("from . import rates\n" + TOOLS.format(factor="rates.FACTOR"))
+    (folder / "mine" / "rates.py").write_text("from . import tools\nfrom plain import more\nFACTOR = more.FACTOR\n")
+    (folder / "plain").mkdir()
+    (folder / "plain" / "more.py").write_text("FACTOR = 10\ndef known():\n    import plain.more\n")
+    steps = (folder / "mine" / "steps.py").read_text()
+    (folder / "mine" / "steps.py").write_text(f"import plain.more\n{steps}".replace("pass", "plain.more.known"))
+    assert told(folder, address, "project") == "[(10, 'Row'), (20, 'Row')]"
+
+
 def test_module_that_a_body_imports_travels_too(tmp_path, address):
     lazy = "from mine import late; assert late.EXTRA == 10"
     assert told(project(tmp_path / "a", 10, lazy), address, "project") == "[(10, 'Row'), (20, 'Row')]"
