@@ -207,7 +207,7 @@ def options(node: Node) -> list[str]:
         "cache_validator=all_inputs": node.cache == "for inputs",
         "on_child_failure='stop'": node.stop == "stop",
         "max_failures=2": node.stop == "failures",
-        "timeout=0.05": node.trouble == "overrun",
+        "timeout=0.3": node.trouble == "overrun",
         "nout=2": node.nout,
     }
     return [text for text, given in texts.items() if given]
