@@ -30,7 +30,7 @@ from typing import Any, NamedTuple
 
 import twins_source
 from twins_oracle import ANY, APART, GOOD, NEVER, Foretold, Refused, foretell, tried
-from twins_programs import FEATURES, Program, comparable, draw, readers, settled, smaller
+from twins_programs import FEATURES, Program, comparable, draw, owner, readers, settled, smaller
 
 from prefectish.engine.state import Mapped, State
 from prefectish.engine.worker.cache import CACHES
@@ -370,7 +370,7 @@ def judge_caches(program: Program, foretold: Foretold, label: str, outcome: Outc
     if "cache_in_flight" in foretold.names:
         return
     for number in range(len(program)):
-        if settled(program, number).cache != "key":
+        if settled(program, number).cache != "key" or f"unknown n{owner(program, number)}" in foretold.names:
             continue
         state = outcome.tasks[f"r{number}"]
         kinds = {child[0] for child in (state[2] if state[0] == "Mapped" else [state])}
