@@ -138,7 +138,7 @@ def test_w28_no_short_child_waits_behind_a_long_one(tmp_path, style):
     def work(x):
         assert len(table) == 1_000_000
         if x == 600:
-            until(lambda: len(notes(path)) == number - 1, 75)
+            until(lambda: len(notes(path)) == number - 1, 120)
         else:
             note(path, f"{x}")
         return x
