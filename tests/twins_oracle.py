@@ -150,8 +150,8 @@ class Oracle:
 
     def combined(self, number: int, node: Node, ends: Ends) -> End:
         """Return how a group is combined."""
-        if node.skips and any(skipped(end) for end in ends):
-            return End("Skipped")
+        if node.skips and any(skipped(end) for end in ends):  # a tolerant trigger leaves out what was skipped
+            return End("Skipped") if node.trigger == "all_successful" else self.unknown(number)
         said = trigger(node.trigger, ends, True, False)
         values = [end.value for end in ends if end.kind == "Success"]
         if said is not None or not values:
@@ -229,7 +229,8 @@ class Oracle:
     def feeds(self, argument: Argument, end: End) -> bool:
         """Whether it is known what becomes of a map over a generator that failed: one more child shows it."""
         readers = [node for node in self.program if argument in node.arguments]
-        alone = all(sum(self.by_item(a) for a in (*node.arguments, *node.waits)) == 1 for node in readers)
+        once = all(sum(a.source == argument.source for a in (*n.arguments, *n.waits)) == 1 for n in readers)
+        alone = once and all(sum(self.by_item(a) for a in (*node.arguments, *node.waits)) == 1 for node in readers)
         return alone and argument.mode == "item" and end.kind == "Failed" and end.value is not ANY
 
     def row(self, end: End | Ends) -> list[Any]:
