@@ -161,6 +161,13 @@ def _reads_map(program: Program, node: Node) -> bool:
     return source is not None and program[source].mapped
 
 
+def _reads_late_twice(program: Program, node: Node) -> bool:
+    """Whether a map goes over a generator that may fail after some items, and reads or waits for it besides."""
+    sources = [a.source for a in (*node.arguments, *node.waits) if a.source is not None]
+    twice = {source for source in sources if sources.count(source) > 1 and not program[source].mapped}
+    return node.mapped and any(settled(program, source).late for source in twice)
+
+
 def comparable(program: Program) -> bool:
     """Whether the twins should end alike: calls have what they need, and no trigger sees more of one."""
     through = [settled(program, n) for n, node in enumerate(program) if reads_through_tasks(node) or _allows_row(node)]
@@ -171,7 +178,9 @@ def comparable(program: Program) -> bool:
     of_maps = all(_reads_map(program, node) for node in program if node.kind)
     crossed = all(len(node.arguments) == 2 and node.mapped for node in program if node.crossed)
     own = not any(node.mutates for node in program) or not any(n.place == "target" or n.cache for n in program)
-    if not (of_maps and crossed and own):
+    # A graph waits for the end of a generator that is read as a whole, too; a flow function sees the items before.
+    read_whole = any(_reads_late_twice(program, node) for node in program)
+    if not (of_maps and crossed and own) or read_whole:
         return False
     called = all(node.arguments or settled(program, n).style != "wraps" for n, node in enumerate(program))
     return called and unpacked and all(node.trigger == "all_successful" and node.skips for node in through)
