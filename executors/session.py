@@ -1,8 +1,8 @@
 """A run on a cluster: jobs are submitted and collected in groups.
 
 A large map cannot afford a message, a future and a callback for each child. The client reads the value of a key when
-the key is done, and releases its future at once, unless the value is large: such a value stays on its worker. The
-client reads a receipt of it, and holds the key until its last consumer has run.
+the key is done, and releases its future at once. A large value stays on its worker: the client reads a receipt of it,
+and holds the key until its last consumer has run.
 """
 
 from __future__ import annotations
@@ -72,8 +72,7 @@ from prefectish.kinds import is_a
 #: on that key, and Dask then moves branches between workers more often. A third of the bytes may be lines of source.
 INLINE_CHAIN = 6144
 #: How long the cluster may take to send small values before it is asked again, at first and at most, in seconds.
-_PATIENCE = 5.0
-_MAX_PATIENCE = 80.0
+_PATIENCE, _MAX_PATIENCE = 5.0, 80.0
 #: A load check runs before anything of the run, whatever its priorities.
 _LOAD_CHECK_PRIORITY = 1e9
 #: The slowest connection that is expected, in bytes a second.
@@ -82,12 +81,11 @@ _PENDING = frozenset({"pending", "lost"})
 _ANYWHERE = Sending(Placement((), (), 0.0))
 #: Keys that a run may submit before their order outweighs the depth of their steps.
 _KEYS_PER_STEP = 1 << 32
-#: Bytes of small results that are sent to the client in one run; beyond it they stay on workers.
-_INLINE_TOTAL = 256 << 20
+#: Bytes of small results that are sent to the client in one run, beyond which they stay on workers; and of large ones
+#: that are fetched before a client that the run opened is closed.
+_INLINE_TOTAL = _FETCH_TOTAL = 256 << 20
 #: Size of a value without its result, in bytes: a value is large if its result is.
 _VALUE_OVERHEAD = 4096
-#: Bytes of large results that are fetched before a client that the run opened is closed.
-_FETCH_TOTAL = 256 << 20
 
 
 class ClusterSession:
@@ -560,9 +558,8 @@ class ClusterSession:
             self._done.extend(Receipt(job, [(job.positions[0], record)]) for job, record in refused)
             self.submit(placed)
             return entry.future
-        if entry.value is None:
-            self._inlined_bytes += value.nbytes
         source = entry.future if entry.value is None else entry.value[0]
+        self._inlined_bytes += value.nbytes if entry.value is None else 0
         self._weighed.discard(source.key)
         if is_a(value, Batch):
             assert entry.bundle is not None
@@ -582,8 +579,8 @@ class ClusterSession:
     def _lose(self, key: Key) -> None:
         entry = self.open_keys[key]
         job = entry.jobs[0]
-        opened = self.chains.get(job.chain.ident)
-        told = opened is not None and opened.watched and job.batch is None and not (job.solo or entry.asks)
+        watched = job.chain.ident in self.chains and self.chains[job.chain.ident].watched
+        told = watched and job.batch is None and not (job.solo or entry.asks)
         lost = describe_loss(entry.future, job, self.watch, entry.reads, told)
         if lost is None:
             return

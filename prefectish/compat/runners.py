@@ -1,4 +1,4 @@
-"""`prefect.engine.FlowRunner` and `TaskRunner`: thin faces over the engine. Their single stages are its own."""
+"""`prefect.engine.FlowRunner` and `TaskRunner`: thin faces over runs of the engine."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from prefectish.compat import caches
 from prefectish.compat.context import of_run
 from prefectish.compat.default_classes import get_default_task_runner_class
 from prefectish.compat.flows import Flow
-from prefectish.compat.stages import FlowStages, TaskStages, waits
-from prefectish.compat.task_changes import InContext, context_in_names, more_handlers, task_contexts_in
+from prefectish.compat.task_changes import context_in_names, more_handlers, task_contexts_in
 from prefectish.compat.tasks import FunctionTask
 from prefectish.edges import Edge
+from prefectish.engine import clock
 from prefectish.engine.context import current, get_logger
 from prefectish.engine.driver.run import run_flow
 from prefectish.engine.handlers import call_handlers
 from prefectish.engine.signals import ENDRUN, FAIL, Signal
-from prefectish.engine.state import Cached, Failed, Mapped, Pending, Retrying, State, innermost
+from prefectish.engine.state import Cached, Failed, Mapped, Pending, Retrying, Scheduled, State, innermost
 from prefectish.tasks.task import Task
 
 #: Key of the context of a state that is held back: when it is due.
@@ -44,6 +44,11 @@ def _as_due(state: State) -> State:
         return state
     rest = {key: value for key, value in state.context.items() if key != _DUE}
     return state.replace(start_time=state.context[_DUE], context=rest)
+
+
+def _waits(state: State) -> bool:
+    """Whether a state says that it is too early."""
+    return isinstance(state, Scheduled) and (state.start_time is None or state.start_time > clock.now())
 
 
 class _Told:
@@ -105,7 +110,7 @@ def _handled(target: Any, handlers: Sequence[Callable[..., Any]], old: State, ne
     return transition.state
 
 
-class FlowRunner(FlowStages, Runner):
+class FlowRunner(Runner):
     """Runs a flow once, at once; what waits for a time, such as a retry, waits for the next call.
 
     Parameters
@@ -151,7 +156,7 @@ class FlowRunner(FlowStages, Runner):
             error = ValueError(f"Some tasks provided to return_tasks were not found: {foreign}")
             return Failed(f"Unexpected error: {error!r}", error)
         start = innermost(state) or Pending()
-        if start.is_finished() or waits(start):
+        if start.is_finished() or _waits(start):
             return start
         flow = flow.copy()
         flow.state_handlers += [_Told(self, handler) for handler in self.state_handlers]
@@ -186,7 +191,7 @@ class FlowRunner(FlowStages, Runner):
         return f"<FlowRunner: {self.flow.name}>"
 
 
-class TaskRunner(TaskStages, Runner):
+class TaskRunner(Runner):
     """Runs one attempt of a task.
 
     Parameters
@@ -240,11 +245,6 @@ class TaskRunner(TaskStages, Runner):
             ended = run_flow(flow, {}, options._replace(one_pass=True))
         last: State = ended.result[self.task] if isinstance(ended.result, dict) else ended
         return _as_due(last)
-
-    def _ran(self, inputs: dict[str, Any], context: Mapping[str, Any] | None = None) -> State:
-        """Call the body alone: its inputs are there, and its trigger, retries and handlers have their own stages."""
-        body = InContext(partial(self.task.run, **inputs), context or {})
-        return TaskRunner(FunctionTask(body, name=self.task.name, timeout=self.task.timeout)).run()
 
     def _is_usable(self, state: State, upstream: Mapping[Any, State]) -> bool:
         """Whether a state need not be computed anew: one of a cache asks the validator of the task."""

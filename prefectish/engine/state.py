@@ -433,16 +433,14 @@ def cell_of(state: State) -> Any:
     """Return what a `StateColumn` keeps of a state: of a plain success its result, else the state."""
     if type(state) is not Success or state._context is not None or state._cached_inputs is not None:
         return state
-    if type(state.message) is not str or state.message != SUCCEEDED:
-        return state
-    return state if issubclass(type(state._raw_result), _NO_CELLS) else state._raw_result
+    is_plain = type(state.message) is str and state.message == SUCCEEDED
+    return state._raw_result if is_plain and not issubclass(type(state._raw_result), _NO_CELLS) else state
 
 
 def plain_cells(results: list[Any]) -> list[Any]:
     """Return what a `StateColumn` keeps of plain successes with these results: the same list, if it can."""
-    if any(issubclass(kind, _NO_CELLS) for kind in set(map(type, results))):
-        return [cell_of(plain_success(result)) for result in results]
-    return results
+    has_others = any(issubclass(kind, _NO_CELLS) for kind in set(map(type, results)))
+    return [cell_of(plain_success(result)) for result in results] if has_others else results
 
 
 StateColumn.success, StateColumn.cell_of = plain_success, cell_of

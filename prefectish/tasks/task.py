@@ -1,8 +1,7 @@
 """A task: a function with options.
 
-A task knows nothing about runs and holds no reference to a flow. A call *records* a copy of the task and its arguments
-in the active flow (:meth:`prefectish.Flow.set_dependencies`). Pickling a task includes only its
-function and the options that were set, because it is sent to workers with every map.
+A task knows nothing about runs and holds no reference to a flow. A call *records* a copy of it and its arguments in the
+active flow (:meth:`prefectish.Flow.set_dependencies`). Its pickle, sent with every map, has only what was set.
 """
 
 from __future__ import annotations
@@ -61,9 +60,8 @@ class Task(FlowNode, Generic[R]):
     name
         Default: the name of the class, or of the function.
     **options
-        Each has the name of an attribute and is documented there. In addition: `retries` and `retry_delay_seconds`
-        (other spellings of `max_retries` and `retry_delay`; the delay of `retries` is 0 s by default) and `on_failure`
-        (a function of the task and the failed state, which is added to the state handlers).
+        Each has the name of an attribute and is documented there. `retries` and `retry_delay_seconds` are other names
+        of `max_retries` and `retry_delay` (0 s by default); `on_failure` is a state handler for failures only.
 
     Raises
     ------
@@ -91,10 +89,9 @@ class Task(FlowNode, Generic[R]):
     total_timeout: float | None = None
     #: Time limit in seconds for a whole map, from the start of its first child.
     map_timeout: float | None = None
-    #: Seconds that the function is expected to take; on a cluster none begins on a worker that ends before.
-    #: None: as measured.
+    #: Seconds that the function takes, None as measured; on a cluster none begins on a worker that ends before.
     expected_duration: float | None = None
-    #: "process": the function runs in a separate process, which is killed at the time limit and can crash alone.
+    #: "process": the function runs in a process of its own, which is killed at the time limit and can crash alone;
     #: "thread": a function that cannot be interrupted is abandoned at its limit, and its result is dropped.
     isolation: str = "thread"
     #: Function of a dict from edges to states that decides whether the task runs.
@@ -126,7 +123,7 @@ class Task(FlowNode, Generic[R]):
     rate: float | None = None
     #: Limits that hold across runs, by name, and how many children of all runs may run under each at once.
     shared_limits: dict[str, int] | None = None
-    #: "continue", "stop" (start no more children) or "cancel" (cancel running ones too).
+    #: "continue", "stop" (start no more children) or "cancel" (cancel running ones, too).
     on_child_failure: str = "continue"
     #: Number of failed children, or ratio below 1, at which the map is stopped.
     max_failures: float | None = None
