@@ -262,7 +262,7 @@ JSON_TYPES: list[Any] = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("wanted", JSON_TYPES, ids=str)
+@pytest.mark.parametrize("wanted", JSON_TYPES)
 @pytest.mark.filterwarnings("ignore::UserWarning")
 def test_schema_of_a_type_refuses_nothing_that_the_type_takes(wanted: Any) -> None:
     for value in JSON_VALUES:
