@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from prefectish.history import store
+
 
 def binaries() -> str | None:
     """Return the folder of the server's programs, None if it is not installed."""
@@ -83,6 +85,13 @@ def server(programs: str) -> Iterator[Server]:
         try:
             yield made
         finally:
+            forget_histories(folder)
             made.stop()
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def forget_histories(place: str = "") -> None:
+    """Close the histories that this process has open, those of one place alone if it is given, as in a new process."""
+    for key in [key for key in store._stores if place in key[1]]:
+        store._stores.pop(key).engine.dispose()

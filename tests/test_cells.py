@@ -8,13 +8,14 @@ import sqlite3
 from contextlib import suppress
 
 import pytest
+from postgres import forget_histories
 
 from prefectish import Flow, history, task
 from prefectish.errors import HistoryCorrupt, HistoryWriteError, PrefectishError
 from prefectish.history import holders, schema
 from prefectish.history.cells import BadCell, Cell, json_of
 from prefectish.history.rows import MAX_OPEN, ranges, rows_of
-from prefectish.history.store import _stores, open_store
+from prefectish.history.store import open_store
 from prefectish.results import LocalResult
 
 
@@ -32,7 +33,7 @@ def recorded(tmp_path_factory):
     ids = [build(folder).run(history=str(path)).context["flow_run_id"] for _ in range(2)]
     with sqlite3.connect(path) as connection:
         connection.execute("pragma wal_checkpoint(truncate)")
-    _stores.clear()
+    forget_histories()
     return path, ids
 
 
@@ -48,7 +49,7 @@ def altered(recorded, tmp_path):
         return str(path)
 
     yield alter
-    _stores.clear()
+    forget_histories()
 
 
 BAD = {True: [99, -7, float("inf"), "0-99999999999"], False: [b"\xff\x00", "[" * 5000]}
@@ -91,7 +92,7 @@ def test_x18_no_value_leads_to_an_error_of_ours(altered, tmp_path, table, column
                     except KeyError as error:
                         if "is called" not in str(error):
                             raise
-        _stores.clear()
+        forget_histories()
 
 
 def test_x18_bad_run_hides_no_other(altered, recorded):

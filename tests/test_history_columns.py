@@ -5,13 +5,13 @@ from __future__ import annotations
 import sqlite3
 
 import pytest
+from postgres import forget_histories
 
 from prefectish import Flow, history, task
 from prefectish.engine.state import Failed, Success
 from prefectish.errors import HistoryCorrupt
 from prefectish.executors import LocalExecutor
 from prefectish.history.columns import ChildColumns
-from prefectish.history.store import _stores
 
 
 def record(path, items, name=None, resume=None, body=lambda x: 1 // x):
@@ -70,12 +70,12 @@ def test_only_what_did_not_end_plainly_is_read_whole(tmp_path):
 def test_x18_value_that_nobody_wrote_is_refused_by_a_run_that_is_resumed(tmp_path, column):
     path = tmp_path / "h.db"
     run_id = record(path, [1, 0, 2])
-    _stores.clear()
+    forget_histories()
     with sqlite3.connect(path) as connection:
         connection.execute(f"update children set {column} = ? where row = 1", (b"\xff",))
     with pytest.raises(HistoryCorrupt, match=f"{column} must be a"):
         record(path, [1, 0, 2], resume=run_id)
-    _stores.clear()
+    forget_histories()
 
 
 def test_no_object_is_made_for_a_child_that_ended_well_until_it_is_needed(tmp_path, monkeypatch):

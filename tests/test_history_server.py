@@ -15,7 +15,7 @@ import pytest
 
 pytest.importorskip("psycopg")
 
-from postgres import Server, binaries, owner, server
+from postgres import Server, binaries, forget_histories, owner, server
 from recorded_flows import example, total
 from sqlalchemy import Engine, create_engine, text
 
@@ -24,7 +24,7 @@ from prefectish.engine.signals import PAUSE
 from prefectish.engine.state import Success
 from prefectish.errors import HistoryTooNew, HistoryWriteError, ResumeMismatch, RunLocked
 from prefectish.executors import LocalDaskExecutor
-from prefectish.history import schema, store
+from prefectish.history import schema
 from prefectish.results import LocalResult
 
 PROGRAMS = binaries()
@@ -46,15 +46,10 @@ def database(postgres: Server) -> Iterator[Engine]:
     """Yield a connection of the test's own; what is recorded goes with the test."""
     engine = create_engine(postgres.url)
     yield engine
-    _forget(postgres.url)
+    forget_histories(postgres.url)
     with engine.begin() as connection:
         connection.execute(text("DROP SCHEMA IF EXISTS prefectish CASCADE"))
     engine.dispose()
-
-
-def _forget(url: str) -> None:
-    for key in [key for key in store._stores if key[1] == url]:
-        store._stores.pop(key).engine.dispose()
 
 
 @pytest.fixture
@@ -156,7 +151,7 @@ def test_h5_newer_tables_are_left_alone(url: str, database: Engine) -> None:
     example(2).run(history=url)
     with database.begin() as connection:
         connection.execute(text("UPDATE prefectish.about SET value = '7' WHERE name = 'version'"))
-    _forget(url)
+    forget_histories(url)
     with pytest.raises(HistoryTooNew, match=f"schema 7, this version knows {schema.VERSION}"):
         example(2).run(history=url)
     with database.begin() as connection:
@@ -174,7 +169,7 @@ def test_h5_older_tables_are_brought_up_to_date(url: str, database: Engine) -> N
             connection.execute(text(f"ALTER TABLE prefectish.{table} DROP COLUMN {column}"))
         connection.execute(text("DROP TABLE prefectish.requested, prefectish.deployments, prefectish.asks"))
         connection.execute(text("UPDATE prefectish.about SET value = '1' WHERE name = 'version'"))
-    _forget(url)
+    forget_histories(url)
     assert len(history.run(run_id, store=url).failures()) > 0
     assert len(history.runs(store=url)) == 1
     example(2).run(history=url)
