@@ -756,7 +756,11 @@ def test_run_takes_parameters_of_the_context(runs: Any) -> None:
 
 @pytest.mark.parametrize(
     ("given", "text"),
-    [({}, "missing: x"), ({"x": 1, "timeot": 3}, "unknown: timeot"), ({"z": 1}, "missing: x; unknown: z")],
+    [
+        ({}, "missing: x"),
+        ({"x": 1, "timeot": 3}, r"unknown: timeot; did you mean 'timeout', not 'timeot'\?"),
+        ({"z": 1}, "missing: x; unknown: z"),
+    ],
 )
 def test_run_refuses_wrong_parameters_before_anything_runs(given: Any, text: str, runs: Any) -> None:
     with pytest.raises(ParameterError, match=f"^{text}$"):

@@ -109,7 +109,7 @@ def test_record_of_a_worker_is_checked():
         (lambda progress, row: setattr(step(progress), "left", 1), "left is the number of rows without a state"),
         (lambda progress, row: setattr(step(progress), "failures", 1), "failures is the number of rows that failed"),
         (lambda progress, row: setattr(step(progress).map_state, "width", 9), "one position for each row"),
-        (lambda progress, row: step(progress).children.__setitem__(0, Success()), "has a state and is final"),
+        (lambda progress, row: step(progress).children.cells.__setitem__(0, Success()), "has a state and is final"),
     ],
 )
 def test_tables_that_contradict_each_other_are_refused(spoil, condition):
