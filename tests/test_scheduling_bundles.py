@@ -6,7 +6,7 @@ from array import array
 
 from owner import Owner, named
 
-from prefectish import Flow
+from prefectish import Flow, reduce
 from prefectish.engine.jobs.bundle import Bundle, BundleReceipt, BundleRecords, gathered, unpack
 from prefectish.engine.jobs.job import Receipt, Record
 from prefectish.engine.jobs.protocol import LossCause, Lost
@@ -63,6 +63,16 @@ def test_steps_that_travel_together_end_at_once_too():
         owner.advance(receipt(bundle))
     assert owner.progress.done
     assert [state.result for state in owner.state("clean").map_states] == [f"r{row}" for row in range(6)]
+
+
+def test_combine_of_rows_that_ended_together_begins_once():
+    with Flow("reduced") as flow:
+        reduce(named("sum"), named("load", batch_size=3).map(range(6)), fan_in=2)
+    owner = owner_of(flow)
+    first, second = owner.start()
+    [pair] = owner.advance(receipt(first))
+    rest = owner.advance(receipt(second))
+    assert [job.index for job in (pair, *rest)] == [0, 1, 3], "row 2 combines two of them"
 
 
 def test_what_did_not_plainly_succeed_goes_its_own_way():

@@ -365,12 +365,15 @@ class Changes(MapChanges):
         cells = plain_cells(records.results[position])
         for number in records.others:
             cells[number] = OPEN
-        step_state.children.cells[rows[0] : rows[-1] + 1] = cells
-        step_state.left -= len(rows) - len(records.others)
         if step_state.reads or step_state.dependents or step_state.watcher is not None:
-            for row in rows:
+            for row, cell in zip(rows, cells, strict=True):  # one after the other: a combine may read several of them
+                step_state.children.cells[row] = cell
                 if (state := step_state.children[row]) is not None:
+                    step_state.left -= 1
                     self._tell_of_row(step_state, row, state, None)
+        else:
+            step_state.children.cells[rows[0] : rows[-1] + 1] = cells
+            step_state.left -= len(rows) - len(records.others)
         if not step_state.left:
             self.finish_step(step_state)
 
