@@ -87,17 +87,21 @@ def time_limit(request: pytest.FixtureRequest) -> Iterator[None]:
         yield
 
 
-@pytest.fixture
-def fresh_masking(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Begin without secrets, and forget those of the test, with what masks logs and prints."""
+@pytest.fixture(autouse=True)
+def fresh_masking() -> Iterator[None]:
+    """Begin without secrets, and forget those of the test, with what masks logs and prints.
+
+    A process that knows a secret runs each body the long way, which is not what the next test is about.
+    """
     import logging
 
     from prefectish.secrets import masking
 
-    monkeypatch.setattr(masking, "_known", frozenset())
-    monkeypatch.setattr(masking, "pattern", None)
+    before = masking._known, masking.pattern
     streams, make = (sys.stdout, sys.stderr), logging.getLogRecordFactory()
+    masking._known, masking.pattern = frozenset(), None
     yield
+    masking._known, masking.pattern = before
     sys.stdout, sys.stderr = streams
     logging.setLogRecordFactory(make)
 

@@ -136,7 +136,7 @@ def log_and_die(token):
 
 
 @pytest.mark.fault
-def test_canary_x11_is_not_in_the_evidence_of_a_crash(canaries, fresh_masking, tmp_path):
+def test_canary_x11_is_not_in_the_evidence_of_a_crash(canaries, tmp_path):
     path = tmp_path / "history.db"
     with Flow("last words") as flow:
         end = log_and_die(Secret("TOKEN"))

@@ -95,7 +95,7 @@ def test_password_of_a_database_is_not_printed_and_the_pasted_command_works(tmp_
     assert echoed.stdout.splitlines()[-1] == url
 
 
-def test_secret_in_a_parameter_is_not_printed(fresh_masking: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_secret_in_a_parameter_is_not_printed(monkeypatch: pytest.MonkeyPatch) -> None:
     masking.register("hunter22")
     monkeypatch.delenv("PREFECTISH_TOKEN", raising=False)
     assert NextCommand(None, ["token=hunter22"]).resume_command("resume", "r1").endswith('-p token="$PREFECTISH_TOKEN"')

@@ -233,7 +233,7 @@ def test_target_stands_for_a_call(executor, tmp_path):
     assert sorted(notes(traces)) == ["1", "2"]
 
 
-def test_secrets_are_masked_and_read_in_bodies(executor, fresh_masking):
+def test_secrets_are_masked_and_read_in_bodies(executor):
     @task
     def reads(x):
         raise ValueError(f"{x} and {Secret('TOKEN').get()}")

@@ -18,9 +18,6 @@ from prefectish.secrets import masking
 from prefectish.secrets.masking import MASK, known, mask, masked, register
 from prefectish.secrets.output_masking import MaskingStream, mask_output
 
-# Leave no secret of a test to the next one.
-pytestmark = pytest.mark.usefixtures("fresh_masking")
-
 VALUE = "k9#/canary value"
 
 

@@ -12,9 +12,6 @@ from prefectish.engine.worker.redaction import redacted, redacted_state
 from prefectish.errors import RemoteError
 from prefectish.secrets.masking import MASK, register
 
-# Leave no secret of a test to the next one.
-pytestmark = pytest.mark.usefixtures("fresh_masking")
-
 VALUE = "k9#/canary value"
 
 

@@ -20,9 +20,6 @@ from prefectish.results import LocalResult
 from prefectish.secrets.store import variable
 from prefectish.tasks.secrets import SecretBase
 
-# Leave no secret of a test to the next one.
-pytestmark = pytest.mark.usefixtures("fresh_masking")
-
 VALUE = "s3cret-value-of-a-test"
 
 

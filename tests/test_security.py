@@ -13,9 +13,6 @@ from prefectish.config import default_executor, settings
 from prefectish.executors import DaskExecutor
 from prefectish.history.store import open_store
 
-# Leave no secret of a test to the next one.
-pytestmark = pytest.mark.usefixtures("fresh_masking")
-
 PASSWORD = "the-password-in-an-address"
 
 

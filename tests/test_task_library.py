@@ -226,7 +226,6 @@ def posted():
         thread.join()
 
 
-@pytest.mark.usefixtures("fresh_masking")
 def test_slack_posts_the_message_to_the_webhook_of_its_secret(posted):
     address, texts = posted
     with Flow("tells") as flow:
