@@ -187,6 +187,22 @@ def test_a_generator_that_fails_at_once_leaves_its_items_too(spelled, tmp_path, 
     assert [child.result for child in states["each"].map_states[:2]] == [2, 3]
 
 
+def test_map_that_begins_after_the_failure_of_a_generator_has_its_items(spelled):
+    @task
+    def brief(n):
+        yield n
+        raise ValueError("mid")
+
+    def program():
+        items = spelled.call(brief, 1)
+        ended = spelled.call(give.copy(trigger=triggers.all_finished), 1, wait_for=[items])
+        return {"each": inc.map(items, **spelled.waited([ended]))}
+
+    each = spelled.states(program)["each"]
+    assert state_names(each) == ["Success", "TriggerFailed"]
+    assert each.map_states[0].result == 2
+
+
 def test_skip_of_a_generator_skips_one_child(spelled_here, tmp_path):
     @task
     def skips():

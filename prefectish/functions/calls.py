@@ -238,7 +238,7 @@ class CallQueue:
         for m in maps:
             m.outcome.then(partial(_pause_with, map_call.outcome))
         start = partial(self._start_map, map_call)
-        if (yielding := _yielding(map_call)) is not None:
+        if (yielding := _yielding(map_call)) is not None and yielding.state is None:
             needed = [o for o in needed if o is not yielding]
             start = partial(self._yielded.once_begun, yielding, start, partial(_pause_with, map_call.outcome))
         self._once_added(maps, partial(self._once_known, needed, start, map_call.outcome))
@@ -261,7 +261,9 @@ class CallQueue:
             elif a.by_item:
                 made.append(self._add_items(a, map_call.outcome))
                 source = made[-1].step.number
-            elif type(a.value) is Settled and a.value.state is None:
+            elif type(a.value) is Settled and (
+                a.value.state is None or (a.mapped and self._has_failed_after(map_call))
+            ):
                 made.append(self._yielded.step_of(a.name.slug, a.value))
                 source = made[-1].step.number
             elif a.key is not None and not (a.mapped or a.flattened or a.holds):
@@ -286,6 +288,11 @@ class CallQueue:
         added, map_call.added = map_call.added, []
         for tell in added:
             tell()
+
+    def _has_failed_after(self, map_call: MapCall) -> bool:
+        """Whether a map goes over a call that has yielded items, and failed then."""
+        yielding = _yielding(map_call)
+        return yielding is not None and self._yielded.has_failed(yielding)
 
     def _let_go(self, map_call: MapCall, made: Iterable[StepState]) -> None:
         """Leave the results that a map reads to its step, which is in the plan."""
@@ -401,7 +408,7 @@ def _yielding(map_call: MapCall) -> Settled | None:
     if len(mapped) != 1 or mapped[0].flattened or type(mapped[0].value) is not Settled:
         return None
     outcome: Settled = mapped[0].value
-    return outcome if outcome.state is None and outcome.row is not None and outcome.step_state is not None else None
+    return outcome if outcome.row is not None and outcome.step_state is not None else None
 
 
 def _read_by(map_call: MapCall, by_item: bool = True) -> list[Settled]:

@@ -28,7 +28,7 @@ class YieldedSteps:
         self._changes = progress.changes
         self._dynamic_plan = dynamic_plan
         self._claims = claims
-        self._steps: dict[tuple[int, int], StepState] = {}  # of open calls, by their places
+        self._steps: dict[tuple[int, int], StepState] = {}  # of calls that are open or have failed, by their places
 
     def once_begun(self, outcome: Settled, start: Callable[[], None], pause: Callable[[Settled], None]) -> None:
         """Act once a call has yielded something, or has ended; it may pause before."""
@@ -50,8 +50,15 @@ class YieldedSteps:
         forget = self._streams.once_begun(_place(outcome), begin)
         outcome.then(tell)
 
+    def has_failed(self, outcome: Settled) -> bool:
+        """Whether a call has yielded something that is known, and failed then."""
+        state, place = outcome.state, _place(outcome)
+        if state is None or (state.is_successful() and not state.is_skipped()):
+            return False
+        return place in self._steps or (place in self._run_state.streams and self._run_state.streams[place].count > 0)
+
     def step_of(self, slug: str, outcome: Settled) -> StepState:
-        """Return the step for what an open call yields, which has yielded something."""
+        """Return the step for what a call yields that is open, or has failed; it has yielded something."""
         place = _place(outcome)
         if place in self._steps:
             return self._steps[place]
@@ -59,12 +66,17 @@ class YieldedSteps:
         self._dynamic_plan.add_own_domain(step_state)
         self._steps[place] = step_state
         self._claims.claim((outcome,))
+        is_open = True
 
         def take(items: Sequence[Any]) -> None:
             self._add(step_state, map(_state_of, items))
 
         def end(ended: Settled) -> None:
-            if ended.state is not None and self._steps.pop(place, None) is not None:
+            nonlocal is_open
+            if ended.state is not None and is_open:
+                is_open = False
+                if ended.state.is_successful() and not ended.state.is_skipped():
+                    del self._steps[place]  # a later map reads its result
                 self._add(step_state, _rest_of(ended.state, len(step_state.children or ())))
                 self._close(step_state)
                 self._claims.unclaim((outcome,))

@@ -469,7 +469,7 @@ class Changes(MapChanges):
             self.leave_window(map_row)
         if self.run_state.streams:
             for step_state in chain.step_states:
-                self.run_state.streams.pop((step_state.step.number, map_row.row), None)
+                self.end_stream(step_state, map_row.row)
         if chain.open_rows.single.pop(map_row.row, None) is not None:
             chain.done += 1
             chain.probing -= map_row.probing

@@ -151,6 +151,18 @@ class MapChanges:
         map_state.streams = True
         self._streams[source.step.number] = map_state
         stream.listen(partial(self._add_yielded, map_state))
+        if source.final:
+            self._close_stream(self._streams.pop(source.step.number), source)
+
+    def end_stream(self, step_state: StepState, row: int) -> None:
+        """Forget what a row has yielded, unless it has failed since: then its result lacks what a later map reads."""
+        place = step_state.step.number, row
+        stream = self.run_state.streams.get(place)
+        if stream is None:
+            return
+        state = step_state.state_of(row)
+        if stream.listener is not None or (state.is_successful() and not state.is_skipped()):
+            del self.run_state.streams[place]
 
     def _add_yielded(self, map_state: MapState, items: Iterable[Any]) -> None:
         for item in items:

@@ -19,7 +19,7 @@ from prefectish.engine.plan.names import chosen_name
 from prefectish.engine.plan.steps import Input, Step
 from prefectish.engine.scheduling.changes import Changes
 from prefectish.engine.scheduling.items import lacks_members, member_count
-from prefectish.engine.scheduling.run_state import MapState, StepState
+from prefectish.engine.scheduling.run_state import MapState, StepState, Stream
 from prefectish.engine.state import Failed, Mapped, Skipped, State
 from prefectish.engine.worker.decide import finished
 from prefectish.tasks import mapping
@@ -90,7 +90,7 @@ class MapParents:
             self._grow_over(map_state, source)
         elif flattened:
             self.changes.open_domain(map_state, width, paths=flat_paths(source.measured(elements=True)[2]))
-        elif not source.final and (stream := self.run_state.streams.get((source.step.number, 0))) is not None:
+        elif (stream := self._stream_of(map_state)) is not None:
             self.changes.open_stream(map_state, source, stream)
         elif width is None and not map_state.domain.grows:
             read = next(s for s in sources if _is_iterator(s))
@@ -144,9 +144,15 @@ class MapParents:
 
     def _unsuccessful(self, i: Input, step_state: StepState, map_state: MapState) -> KnownSource:
         """Describe an input that has no value: of one that yields, there will be items."""
-        if not step_state.final and (i.source, 0) in self.run_state.streams:
+        if self._stream_of(map_state) is not None:
             return KnownSource(i, Mapped("Items."), None, "stream")
         return self._failed_source(i, step_state, map_state)
+
+    def _stream_of(self, map_state: MapState) -> Stream | None:
+        """Return what the one source of a map has yielded: it still runs, or has failed since."""
+        (first, *others) = map_state.domain.sources
+        alone = not others and first == (first.source, False, None)
+        return self.run_state.streams.get((first.source, 0)) if alone else None
 
     def _failed_source(self, i: Input, step_state: StepState, map_state: MapState) -> KnownSource:
         """Describe an input that has no value, of which it may be known that it cannot be mapped over."""
