@@ -203,6 +203,28 @@ def test_map_that_begins_after_the_failure_of_a_generator_has_its_items(spelled)
     assert each.map_states[0].result == 2
 
 
+@pytest.mark.parametrize("early", [False, True], ids=["late", "early"])
+def test_second_map_that_begins_after_the_first_one_has_the_items_too(spelled, tmp_path, early):
+    @task
+    def brief(folder):
+        yield 1
+        if early:
+            await_file(folder / "1")
+        raise ValueError("mid")
+
+    last = inc.copy(trigger=triggers.all_finished)
+
+    def program():
+        items = spelled.call(brief, tmp_path)
+        ended = spelled.call(give.copy(trigger=triggers.all_finished), 1, wait_for=[items])
+        first = leave.map(unmapped(tmp_path), items, **({} if early else spelled.waited([ended])))
+        return {"first": first, "second": last.map(items, **spelled.waited([ended, first]))}
+
+    states = spelled.states(program)
+    assert [state_names(each) for each in states.values()] == [["Success", "TriggerFailed"], ["Success", "Failed"]]
+    assert [each.map_states[0].result for each in states.values()] == [10, 2]
+
+
 def test_skip_of_a_generator_skips_one_child(spelled_here, tmp_path):
     @task
     def skips():

@@ -89,18 +89,11 @@ def test_elements_of_flattened_children_are_found_by_their_path():
     assert read(1) is children.children[1]
 
 
-def reading(*mapped):
-    """Return a step with inputs that are mapped over, or not."""
-    return SimpleNamespace(step=SimpleNamespace(inputs=[SimpleNamespace(mapped=each) for each in mapped]))
-
-
-def test_pulled_items_are_kept_only_while_several_inputs_read_them():
-    alone = SimpleNamespace(items={0: "a"}, members=[reading(False, True)])
-    assert PulledItems(alone)(0) == "a"
+def test_pulled_items_are_kept_only_if_several_inputs_read_them():
+    alone, shared = SimpleNamespace(items={0: "a"}), SimpleNamespace(items={0: "a"})
+    assert PulledItems(alone, True)(0) == "a"
     assert alone.items == {}
-    for members in ([reading(True), reading(True)], [reading(True, True)]):
-        shared = SimpleNamespace(items={0: "a"}, members=members)
-        assert [PulledItems(shared)(0), PulledItems(shared)(0)] == ["a", "a"]
+    assert [PulledItems(shared, False)(0), PulledItems(shared, False)(0)] == ["a", "a"]
 
 
 def test_list_items_are_guarded_one_by_one():

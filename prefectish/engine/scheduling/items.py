@@ -171,37 +171,33 @@ def member_count(source: StepState) -> int:
 class PulledItems:
     """Items that were pulled from an iterator; they are kept only if they are read several times."""
 
-    __slots__ = ("_map_state",)
+    __slots__ = ("_is_read_once", "_map_state")
 
-    def __init__(self, map_state: MapState) -> None:
+    def __init__(self, map_state: MapState, is_read_once: bool) -> None:
         self._map_state = map_state
+        self._is_read_once = is_read_once
 
     def __call__(self, row: int) -> Any:
         """Return the item of a row."""
         items = self._map_state.items
-        return items.pop(row) if _is_read_once(self._map_state) else items[row]
-
-
-def _is_read_once(map_state: MapState) -> bool:
-    """Whether one input of one step reads the items of a map domain."""
-    members = map_state.members
-    return len(members) == 1 and sum(i.mapped for i in members[0].step.inputs) == 1
+        return items.pop(row) if self._is_read_once else items[row]
 
 
 class YieldedItems:
     """Items that a generator yielded while it ran; those that were not sent by then are read from its result."""
 
-    __slots__ = ("_map_state", "_source")
+    __slots__ = ("_is_read_once", "_map_state", "_source")
 
-    def __init__(self, map_state: MapState, source: StepState) -> None:
+    def __init__(self, map_state: MapState, source: StepState, is_read_once: bool) -> None:
         self._map_state = map_state
         self._source = source
+        self._is_read_once = is_read_once
 
     def __call__(self, row: int) -> Any:
         """Return the item of a row."""
         items = self._map_state.items
         if row in items:
-            return items.pop(row) if _is_read_once(self._map_state) else items[row]
+            return items.pop(row) if self._is_read_once else items[row]
         state = self._source.state
         return Pick(state, (row,)) if state.is_successful() else state
 

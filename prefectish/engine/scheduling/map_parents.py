@@ -144,7 +144,7 @@ class MapParents:
 
     def _unsuccessful(self, i: Input, step_state: StepState, map_state: MapState) -> KnownSource:
         """Describe an input that has no value: of one that yields, there will be items."""
-        if self._stream_of(map_state) is not None:
+        if map_state.streams or self._stream_of(map_state) is not None:
             return KnownSource(i, Mapped("Items."), None, "stream")
         return self._failed_source(i, step_state, map_state)
 

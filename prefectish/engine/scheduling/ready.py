@@ -322,14 +322,18 @@ class ReadySteps:
         if items.lacks_members(source) and not i.flattened:
             return items.MembersInRow(source, self.run_state.step_states)
         if map_state.streams:
-            return items.YieldedItems(map_state, source)
+            return items.YieldedItems(map_state, source, self._is_read_once(i.source))
         if isinstance(source.state, Mapped) or not source.state.is_successful() or _has_no_items(source):
             return None
         if is_iterator(source):
-            return items.PulledItems(map_state)
+            return items.PulledItems(map_state, self._is_read_once(i.source))
         if i.flattened:
             return items.FlattenedList(source.state, self._paths_for(map_state, i, source))
         return items.items_of(source, map_state.width or 0)
+
+    def _is_read_once(self, number: int) -> bool:
+        """Whether one input of one step reads the items of a step, of all that are planned: some begin later."""
+        return sum(i.source == number and i.mapped for step in self.plan.steps for i in step.inputs) == 1
 
     def _paths_for(self, map_state: MapState, i: Input, source: StepState) -> MapState:
         """Return a map state that knows the paths of `source`: the chain's, or one of its own where inputs pair."""
