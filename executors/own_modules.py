@@ -19,7 +19,7 @@ import site
 import sys
 import sysconfig
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from functools import cache, partial
+from functools import cache, lru_cache, partial
 from hashlib import blake2b
 from types import CodeType, FunctionType, MethodType, ModuleType
 from typing import Any, NamedTuple, cast
@@ -286,6 +286,7 @@ def _codes_of_module(module: ModuleType) -> Iterator[CodeType]:
             todo.append(vars(value)["run"])  # a task
 
 
+@lru_cache(maxsize=128)
 def _codes_by_digest(source: str, file: str) -> frozenset[str]:
     try:
         whole = compile(source, file, "exec", dont_inherit=True)
