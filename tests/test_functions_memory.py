@@ -214,6 +214,23 @@ def test_large_results_that_are_not_kept_go_with_their_futures(dask):
             sizes_after(dask, keep)
 
 
+def test_future_that_goes_after_the_run_lets_go_too(dask):
+    futures = []
+
+    @flow
+    def called():
+        futures.extend((make.submit(3), make.map([1, 2])))
+
+    flow_run = called.start(executor=dask, history=False)
+    assert flow_run.wait(60).is_successful()
+    children = [child for state in flow_run.snapshot().result.values() for child in state.map_states]
+    assert [len(child.result) for child in children] == [SIZE] * 3
+    futures.clear()
+    for child in children:
+        with pytest.raises(ResultReleased, match="keep_results=True"):
+            child.result  # noqa: B018  reading it raises
+
+
 def sizes_after(executor, keep):
     @flow
     def called(numbers):

@@ -161,7 +161,7 @@ class TaskFuture(Generic[R]):
 
     def __del__(self) -> None:
         if self._map_future is None:
-            self._run.control.mailbox.post_later(ReleaseResult(self._outcome))
+            self._run.let_go(ReleaseResult(self._outcome))
 
     def __bool__(self) -> bool:
         raise TypeError(f"{self!r} is neither true nor false; ask for its result()")
@@ -449,7 +449,7 @@ class MapFuture(Sequence[TaskFuture[R]]):
         return self.result()
 
     def __del__(self) -> None:
-        self._run.control.mailbox.post_later(ReleaseMap(self._map_call))
+        self._run.let_go(ReleaseMap(self._map_call))
 
     def __reduce__(self) -> Any:
         raise TypeError(f"{self!r} cannot be pickled: pass it as an argument")
