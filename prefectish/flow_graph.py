@@ -14,7 +14,7 @@ from prefectish.kinds import is_a
 from prefectish.safe_repr import printable
 from prefectish.task_graph import TaskGraph, check_results, task_list
 from prefectish.tasks.collections import Constant, Flattened, as_task, collected, holds_tasks
-from prefectish.tasks.mapping import check_constant, check_mappable
+from prefectish.tasks.mapping import check_constant, check_mappable, is_iterator
 from prefectish.tasks.task import Task
 
 if TYPE_CHECKING:
@@ -203,8 +203,14 @@ class FlowGraph(TaskGraph):
                 for member in value:
                     self._feed(task, None, allow_failure(member) if failure_allowed else member, mapped, validate)
                 return
-            value = collected(value, self, maps and not flattened, failure_allowed) if inside else Constant(value)
+            value = collected(value, self, maps and not flattened, failure_allowed) if inside else self._constant(value)
         self.insert(Edge(self._admit(value), task, key, maps, flattened, failure_allowed), validate)
+
+    def _constant(self, value: Any) -> Constant:
+        """Return a constant; of an iterator the one that is there, since all that map over it read the same items."""
+        known = self.slugs if is_iterator(value) else ()
+        same = [task for task in known if isinstance(task, Constant) and task.value is value]
+        return same[0] if same else Constant(value)
 
     def replace(self, old: Task, new: Any, validate: bool | None = None) -> None:
         """Put a task, or a value, in the place of a task.

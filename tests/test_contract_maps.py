@@ -13,6 +13,7 @@ import pytest
 from bodies import add, give, inc, inverse, lines, note, skip_odd, state_names, total
 
 from prefectish import Flow, Parameter, context, flatten, mapped, task, triggers, unmapped
+from prefectish import flow as flow_function
 from prefectish.engine import signals
 from prefectish.engine.plan.map_domain import NO_UPSTREAM, SKIPPED_UPSTREAM, UNMAPPABLE_RESULT
 from prefectish.engine.state import Failed, Mapped, Paused, Pending, Resume, Scheduled, Skipped, Success, TriggerFailed
@@ -140,6 +141,29 @@ def test_iterator_that_an_earlier_run_has_read_is_refused(executor):
     assert flow.run(executor=executor).result[mapped].result == [2, 3, 4]
     with pytest.raises(FlowDefinitionError, match=r"inc-1: argument 'x' must be unread, got an iterator that an earl"):
         flow.run(executor=executor)
+
+
+def test_maps_over_one_iterator_read_the_same_items_in_a_graph(run):
+    items = iter([1, 2, 3])
+    with Flow("shared") as flow:
+        first = inc.map(items)
+        second = inc.copy(name="second").map(items)
+        third = inc.copy(name="third").map(items)
+        third.set_upstream(total(first))
+    state = run(flow)
+    assert [state.result[task].result for task in (first, second, third)] == [[2, 3, 4]] * 3
+
+
+def test_iterator_that_another_map_of_a_flow_function_reads_is_refused(executor):
+    @flow_function(executor=executor, history=False)
+    def twice():
+        items = iter([1, 2, 3])
+        first = inc.map(items)
+        with pytest.raises(FlowDefinitionError, match=r"inc-2: argument 'x' must be unread, got an iterator that"):
+            inc.map(items)
+        return first.result()
+
+    assert twice() == [2, 3, 4]
 
 
 def test_map_over_an_empty_iterator_has_no_children(run):

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextvars
 import threading
 import warnings
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -39,7 +39,7 @@ from prefectish.engine.state import Cancelled, Failed, Mapped, Pending, State, T
 from prefectish.engine.wire.pack import pickle_task
 from prefectish.engine.worker.decide import is_undecided
 from prefectish.engine.worker.run_steps import run_steps
-from prefectish.errors import PrefectishError
+from prefectish.errors import FlowDefinitionError, PrefectishError
 from prefectish.functions import last_runs
 from prefectish.functions.arguments import FUNCTION_RUN, Arguments, arguments_of, key_of, map_arguments
 from prefectish.functions.call_requests import (
@@ -61,6 +61,7 @@ from prefectish.functions.results import not_finished_error, owned, value_of
 from prefectish.functions.settled import Settled
 from prefectish.kinds import is_a
 from prefectish.tasks.collections import Flattened
+from prefectish.tasks.mapping import is_iterator
 from prefectish.tasks.signatures import inputs_of
 from prefectish.tasks.task import Task
 
@@ -108,6 +109,7 @@ class FunctionRun:
         self._maps: list[MapCall] = []
         self._lock = threading.RLock()
         self._thread: threading.Thread | None = None
+        self._iterators: dict[int, Any] = {}  # that are mapped over, by identity
         self._state: State | None = None
         self._error: BaseException | None = None
         self._over = False
@@ -451,6 +453,7 @@ class FunctionRun:
         """Return the request for a map, checked."""
         slug = self.dynamic_plan.slug_of(task)
         self._check_names(task, slug, arguments, is_map=True)
+        self._check_iterators(slug, arguments)
         if task.item_key is not None:
             from prefectish.results.checks import check_item_key
 
@@ -462,6 +465,18 @@ class FunctionRun:
         map_call = MapCall(task, slug, arguments, by_position, self._prompts)
         self._maps.append(map_call)
         return map_call
+
+    def _check_iterators(self, slug: str, arguments: Iterable[Argument]) -> None:
+        """Refuse an iterator that another map of the run reads: each would have what the other leaves of it."""
+        for argument in arguments:
+            if not (argument.mapped and is_iterator(argument.value)):
+                continue
+            if id(argument.value) in self._iterators:
+                raise FlowDefinitionError(
+                    f"{slug}: argument {argument.key!r} must be unread, got an iterator that an earlier map of the run "
+                    f"reads; pass list(...)"
+                )
+            self._iterators[id(argument.value)] = argument.value
 
     def reduce(self, task: Task, combine: Any, mapped: Any) -> TaskFuture[Any]:
         """Submit a reduction; see :func:`prefectish.reduce`."""
