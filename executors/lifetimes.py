@@ -16,7 +16,7 @@ from distributed import Reschedule, SchedulerPlugin, get_worker
 from prefectish.engine.scheduling.lifetimes import Living, places_for, room_for
 from prefectish.engine.wire.execute import NotHere
 from prefectish.engine.worker import lifetime
-from prefectish.executors.past_queue import NOBODY, is_short
+from prefectish.executors.past_queue import NO_WORKER, is_short
 
 #: Name of the plugin, with the number of its messages.
 NAME = "prefectish-lifetimes-1"
@@ -131,7 +131,7 @@ class Lifetimes(SchedulerPlugin):  # type: ignore[misc]  # distributed has no ty
             task.worker_restrictions, task.loose_restrictions = set(places), False  # an idle worker would steal it
         else:
             self.waiting[key] = needed, allowed
-            task.worker_restrictions, task.loose_restrictions = {NOBODY}, False
+            task.worker_restrictions, task.loose_restrictions = {NO_WORKER}, False
             self.scheduler.loop.call_later(LONGEST_WAIT, self._wait_no_longer, key)
 
     def _left(self, address: str, now: float) -> float | None:

@@ -18,7 +18,7 @@ from prefectish.engine.scheduling.stalls import idle_text, stall_text
 from prefectish.errors import SchedulerLost
 from prefectish.executors.connect import Connection
 from prefectish.executors.dask_api import asked_on_scheduler
-from prefectish.executors.past_queue import NOBODY
+from prefectish.executors.past_queue import NO_WORKER
 from prefectish.executors.scheduler_view import Details, Summary, carry, label_of, look_at, summarize
 from prefectish.executors.worker_death import worker_evidence
 
@@ -423,7 +423,7 @@ def _no_worker_keys(keys: list[Any], dask_scheduler: Any = None) -> list[Any]:
         todo = [task] if task is not None else []
         while todo:
             ts = todo.pop()
-            if ts.state == "no-worker" and ts.worker_restrictions != {NOBODY}:
+            if ts.state == "no-worker" and ts.worker_restrictions != {NO_WORKER}:
                 found.append(key)
                 break
             todo.extend(d for d in ts.dependencies if d.state in ("waiting", "no-worker"))

@@ -28,7 +28,7 @@ MOST_SORTED = 20_000
 #: Seconds between two looks whether some wait behind long bodies; heartbeats tell of these, each second or so.
 LOOK_INTERVAL = 0.5
 #: A worker that no task can name.
-NOBODY = "tcp://0.0.0.0:0"
+NO_WORKER = "tcp://0.0.0.0:0"
 #: Kind of the keys that hold the bytes of a chain; children that read nothing else run anywhere.
 STEPS = "prefectish-steps"
 
@@ -173,12 +173,12 @@ def set_free(tasks: Iterable[Any]) -> None:
 
 def hold(task: Any) -> None:
     """Let a task run nowhere."""
-    task.worker_restrictions, task.loose_restrictions = {NOBODY}, False
+    task.worker_restrictions, task.loose_restrictions = {NO_WORKER}, False
 
 
 def let_go(scheduler: Any, tasks: Iterable[Any]) -> None:
     """Let tasks that were held run anywhere, now if they can."""
-    held = [task for task in tasks if task.worker_restrictions == {NOBODY}]
+    held = [task for task in tasks if task.worker_restrictions == {NO_WORKER}]
     set_free(held)
     waiting = {task.key: "processing" for task in held if task.state == "no-worker" and scheduler.running}
     if waiting:

@@ -129,7 +129,7 @@ class ProcessQueue:
             if self._first or self._rest:
                 self._adapt()
             elif not self._given:
-                self._room = self._fewest  # nobody knows how long the next ones take
+                self._room = self._fewest  # the next calls may take longer
             return self._next_calls()
 
     def _take_back(self) -> None:

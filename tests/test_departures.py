@@ -10,7 +10,7 @@ import pytest
 from prefectish.engine.worker import running
 from prefectish.executors import departures
 from prefectish.executors.departures import MOST_LOOKS, Departures
-from prefectish.executors.past_queue import ANNOTATION, NOBODY
+from prefectish.executors.past_queue import ANNOTATION, NO_WORKER
 
 
 def child(row, slug="load-1", annotated=True):
@@ -53,7 +53,7 @@ def test_only_the_child_that_ran_is_blamed_and_waits_for_its_neighbours(monkeypa
     tasks = [child(0), child(1)]
     die(monkeypatch, tasks, note_of(("load-1", 0)))
     assert [task.suspicious for task in tasks] == [1, 0]
-    assert [task.worker_restrictions for task in tasks] == [{NOBODY}, None]
+    assert [task.worker_restrictions for task in tasks] == [{NO_WORKER}, None]
 
 
 def test_children_that_waited_are_not_blamed_for_what_another_task_of_the_run_did(monkeypatch):
@@ -84,7 +84,7 @@ def test_children_are_let_go_whatever_goes_wrong_when_a_nanny_is_asked(monkeypat
     async def lose():
         asyncio.get_running_loop().set_exception_handler(lambda loop, about: None)
         plugin._find_suspects(SimpleNamespace(nanny="tcp://nanny:1"), {task.key for task in tasks}, ())
-        assert [task.worker_restrictions for task in tasks] == [{NOBODY}] * 2
+        assert [task.worker_restrictions for task in tasks] == [{NO_WORKER}] * 2
         assert len(plugin._asking) == 1, "the loop keeps no task that nobody else keeps"
         await asyncio.wait(plugin._asking)
 

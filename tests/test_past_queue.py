@@ -9,7 +9,7 @@ import pytest
 from distributed.collections import HeapSet
 from distributed.scheduler import Scheduler
 
-from prefectish.executors.past_queue import AFTER_OTHERS, ANNOTATION, NOBODY, PastQueue, hold, let_go
+from prefectish.executors.past_queue import AFTER_OTHERS, ANNOTATION, NO_WORKER, PastQueue, hold, let_go
 
 
 class FakeTask:
@@ -175,7 +175,7 @@ def test_suspect_is_held_until_it_is_let_go():
     task = FakeTask("f", 0, "r")
     scheduler = FakeScheduler()
     hold(task)
-    assert (task.worker_restrictions, task.loose_restrictions) == ({NOBODY}, False)
+    assert (task.worker_restrictions, task.loose_restrictions) == ({NO_WORKER}, False)
     task.state = "no-worker"
     let_go(scheduler, [task])
     assert task.worker_restrictions is None

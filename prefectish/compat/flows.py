@@ -365,7 +365,7 @@ def _serialized(part: Any) -> dict[str, Any] | None:
 
 
 def _can_ask() -> bool:
-    """Whether somebody can be asked: at a terminal, or where `input` is another one, as in notebooks."""
+    """Whether a person can be asked: at a terminal, or where `input` is another one, as in notebooks."""
     answers = sys.stdin is not None and sys.stdin.isatty()
     return answers or not inspect.isbuiltin(builtins.input)
 

@@ -47,7 +47,7 @@ class FailedCalls:
         Raises
         ------
         CannotRetry
-            Somebody knows of its failure, or what it read is gone.
+            Its failure has been read, or what it read is gone.
         """
         call = self._calls.get(row)
         if call is None:

@@ -234,7 +234,7 @@ class AttachedRun:
         return row is not None and row.ended is not None
 
     def _looked_at(self) -> tuple[State, bool, bool]:
-        """Return the state of the run, whether it is over, and whether nobody drives it."""
+        """Return the state of the run, whether it is over, and whether it has lost its driver."""
         is_over, state = self.has_ended(), self.state  # in this order: the state is the last one
         is_over = is_over or state.is_finished()
         return state, is_over, not is_over and self._is_lost()

@@ -113,7 +113,7 @@ def _by_process(flow: Any, parameters: Mapping[str, Any], store: Any, options: M
     output = os.path.join(folder, f"{run_id}.log")
     with open(os.open(output, os.O_WRONLY | os.O_CREAT, 0o600), "wb") as log:
         process = LocalEnvironment().launch("detached", file_name).popen(stdout=log, stderr=log)
-    # its end is seen to: a process that nobody waits for would stay in the table of processes
+    # its end is seen to: a child process that is not waited for would stay in the table of processes
     threading.Thread(target=process.wait, name="prefectish-driver", daemon=True).start()
     run = AttachedRun(opened, run_id)
     end = time.monotonic() + BEGINS_WITHIN

@@ -1,6 +1,6 @@
 """Runs that were asked for, and wait for their time and an agent; each is taken by one agent, whatever dies meanwhile.
 
-A run that is taken gets a *claim*, a secret that only its driver knows. Whoever finds that a driver is dead gives the
+A run that is taken gets a *claim*, a secret that only its driver knows. An agent that finds a driver dead gives the
 run a new claim, and with it the old driver, should it still live, has lost the run.
 """
 

@@ -1,4 +1,4 @@
-"""Rows of a chain that go as one batch, kept as columns; jobs and records are made of them where somebody looks."""
+"""Rows of a chain that go as one batch, kept as columns; jobs and records are made when they are read."""
 
 from __future__ import annotations
 

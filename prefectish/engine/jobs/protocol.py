@@ -133,7 +133,7 @@ class Session(Protocol):
         Returns
         -------
         Sequence[Job]
-            Those of which no body can have begun, as far as that is known without asking anybody.
+            Those of which no body can have begun, as far as that is known without asking a worker.
         """
 
     def recall(self, jobs: Sequence[Job]) -> Sequence[Receipt]:

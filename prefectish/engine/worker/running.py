@@ -1,7 +1,7 @@
 """What runs in this process, noted where it can be read when the process has died, however it died.
 
 A file in memory has a slot for each body that runs; it is written before and after each. The kernel keeps it when the
-process is killed. Whoever asks on the same machine why it died reads which bodies it had begun and not ended.
+process is killed. A process on the same machine that asks why it died reads which bodies it had begun and not ended.
 """
 
 from __future__ import annotations
