@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from importlib import import_module
 from typing import Any
 
+from prefectish.engine.jobs.preparation import Preparation
 from prefectish.engine.plan.placement import resources_of
-from prefectish.engine.preparation import Preparation
 from prefectish.executors.cluster import DaskExecutor as OwnDaskExecutor
 from prefectish.executors.connect import connect
 from prefectish.executors.prefect1 import Executor, call, results

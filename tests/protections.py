@@ -771,7 +771,7 @@ OFF = (
         {"prefectish.flows:Flow.own": instead(lambda flow, task: task)}),
     Off("D5", f"{FAULTS}test_d5_impossible_retries_are_refused_where_they_are_written"
         "[{'max_retries': 1, 'retry_delay': -1}]",
-        "options of retries are checked", {"prefectish.engine.retries:_check_delay": nothing}),
+        "options of retries are checked", {"prefectish.tasks.retries:_check_delay": nothing}),
     Off("D6", f"{FAULTS}test_d6_task_outside_a_flow_is_refused", "a call asks for the flow it is in",
         {"prefectish.tasks.task:Task._flow": no_flow_needed}),
     Off("D7", f"{FAULTS}test_d7_chain_of_ten_thousand_tasks_runs[local]", "graphs are sorted without recursion",
@@ -854,7 +854,7 @@ OFF = (
     Off("L2", "test_timers.py::test_l2_ten_thousand_waiting_retries_hold_no_thread_and_no_slot",
         "retries wait at the client", {"prefectish.engine.worker.run_steps:run_step": slept_out}, limit=60),
     Off("L3", f"{EFFECTS}test_l3_storm_of_retries_has_its_bound_for_every_child[local]", "attempts are counted",
-        {"prefectish.engine.retries:should_retry": retried_once_more}),
+        {"prefectish.tasks.retries:should_retry": retried_once_more}),
     Off("L5", f"{EFFECTS}test_l5_child_that_runs_out_of_files_fails_alone_and_nothing_hangs[local]",
         "bodies are called under capture", BARE),
     Off("L6", "test_logs.py::test_l6_flood_of_a_child_is_cut_and_says_so", "lines of an attempt are counted",

@@ -49,14 +49,11 @@ FLOORS = [
     ],
     ["prefectish.validation", "prefectish.hashing", "prefectish.hashing.*"],
     [
-        "prefectish.engine.call_options",
         "prefectish.engine.capture",
         "prefectish.engine.clock",
         "prefectish.engine.context",
         "prefectish.engine.deferred",
-        "prefectish.engine.preparation",
         "prefectish.engine.process_tree",
-        "prefectish.engine.retries",
         "prefectish.engine.side_thread",
         "prefectish.engine.state_column",
         "prefectish.engine.task_counts",
@@ -80,7 +77,7 @@ FLOORS = [
     # The rooms of the engine, by the place where their code runs: what a run computes, what crosses to an executor and
     # back, what runs where the body runs, messages between processes, what runs when, and the loop that drives it.
     ["prefectish.engine.plan", "prefectish.engine.plan.*"],
-    ["prefectish.engine.jobs.struct", "prefectish.engine.jobs.log_lines"],
+    ["prefectish.engine.jobs.struct", "prefectish.engine.jobs.log_lines", "prefectish.engine.jobs.preparation"],
     [
         "prefectish.engine.jobs.envelope",
         "prefectish.engine.jobs.failures",

@@ -682,7 +682,7 @@ def test_submit_after_the_end_is_refused():
     leaks()
     run, future = kept
     assert future.result() == 2
-    from prefectish.engine.call_options import CallOptions
+    from prefectish.tasks.call_options import CallOptions
 
     with pytest.raises(PrefectishError, match="inc cannot run: its flow run of leaks has ended"):
         run.submit(inc, (1,), {}, CallOptions())

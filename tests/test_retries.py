@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from labels import label
 
-from prefectish.engine.retries import LONGEST_DELAY_SECONDS, delay_seconds, should_retry, validate
+from prefectish.tasks.retries import LONGEST_DELAY_SECONDS, delay_seconds, should_retry, validate
 
 
 def unused():

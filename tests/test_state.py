@@ -843,7 +843,7 @@ def test_every_walk_stays_sane(data):
 def test_states_and_signals_import_little():
     program = (
         "import sys; before = set(sys.modules); import prefectish.engine.signals, prefectish.triggers;"
-        "import prefectish.engine.handlers, prefectish.engine.retries;"
+        "import prefectish.engine.handlers;"
         "print(*sorted((set(sys.modules) - before) & {'inspect', 'asyncio', 'dataclasses', 'concurrent.futures',"
         "'cloudpickle', 'pickle', 'importlib.metadata', 'dask', 'distributed'}))"
     )

@@ -15,7 +15,8 @@ from prefectish.compat.edges import extend_edges
 from prefectish.compat.finder import PrefectFinder, is_ours
 from prefectish.compat.logs import join_loggers
 from prefectish.compat.states import extend_states
-from prefectish.engine import clock, preparation
+from prefectish.engine import clock
+from prefectish.engine.jobs import preparation
 from prefectish.secrets import store
 
 

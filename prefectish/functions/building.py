@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 from prefectish.control_flow.products import Length, MakeColumn, check_input, column
 from prefectish.control_flow.submaps import apply_map as record_map
 from prefectish.edges import Annotation, Edge, allow_failure, flatten, mapped, unmapped, unwrap
-from prefectish.engine.call_options import CallOptions
 from prefectish.engine.context import context
 from prefectish.engine.state import State
 from prefectish.flows import Flow
@@ -19,6 +18,7 @@ from prefectish.functions.arguments import holds_futures
 from prefectish.functions.futures import MapFuture, TaskFuture
 from prefectish.kinds import is_a
 from prefectish.members import rebuilt
+from prefectish.tasks.call_options import CallOptions
 from prefectish.tasks.collections import Constant
 from prefectish.tasks.reductions import no_map
 from prefectish.tasks.task import Task

@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 from prefectish.config import default_executor
-from prefectish.engine import clock, retries
+from prefectish.engine import clock
 from prefectish.engine.capture import Error, Value, capture
 from prefectish.engine.context import get_logger
 from prefectish.engine.driver.control import RunControl
@@ -27,6 +27,7 @@ from prefectish.functions.given_states import GivenStates
 from prefectish.functions.results import not_finished_error
 from prefectish.kinds import is_a
 from prefectish.members import rebuilt
+from prefectish.tasks import retries
 from prefectish.tasks.annotations import log_annotations, options_here
 
 if TYPE_CHECKING:

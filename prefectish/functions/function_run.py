@@ -15,7 +15,6 @@ from contextlib import contextmanager
 from typing import Any
 
 from prefectish.edges import Annotation, flattened_once, unwrap
-from prefectish.engine.call_options import CallOptions
 from prefectish.engine.capture import Value, capture
 from prefectish.engine.clock import Now
 from prefectish.engine.context import bind, current, unbind
@@ -60,6 +59,7 @@ from prefectish.functions.given_states import GivenStates
 from prefectish.functions.results import not_finished_error, owned, value_of
 from prefectish.functions.settled import Settled
 from prefectish.kinds import is_a
+from prefectish.tasks.call_options import CallOptions
 from prefectish.tasks.collections import Flattened
 from prefectish.tasks.mapping import is_iterator
 from prefectish.tasks.signatures import inputs_of

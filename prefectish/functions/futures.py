@@ -414,7 +414,7 @@ class MapFuture(Sequence[TaskFuture[R]]):
         key
             A function of a result, or a task, that returns a hashable key; it is called near each result.
         """
-        from prefectish.engine.call_options import CallOptions
+        from prefectish.tasks.call_options import CallOptions
         from prefectish.tasks.grouping import groups_of
         from prefectish.tasks.task import Operation, key_task
 

@@ -15,7 +15,7 @@ import cloudpickle
 
 from prefectish import config
 from prefectish.engine.driver.run import new_run_id
-from prefectish.engine.preparation import required
+from prefectish.engine.jobs.preparation import required
 from prefectish.environments.local import LocalEnvironment
 from prefectish.errors import PrefectishError
 from prefectish.history.store import open_store

@@ -18,7 +18,7 @@ from typing import Any
 from prefectish.engine.driver.interrupts import TERMINATED
 from prefectish.engine.driver.options import RunOrigin
 from prefectish.engine.handlers import call_handlers
-from prefectish.engine.preparation import prepare
+from prefectish.engine.jobs.preparation import prepare
 from prefectish.engine.state import Failed, Running, State
 from prefectish.environments.container import SECRETS
 from prefectish.errors import HistoryUnavailable, PrefectishError, RunLocked, describe

@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from types import CodeType, FunctionType
 from typing import Any
 
-from prefectish.engine.preparation import prepare, required
+from prefectish.engine.jobs.preparation import prepare, required
 from prefectish.errors import FlowDefinitionError, PrefectishError
 from prefectish.fingerprint import fingerprint
 from prefectish.flow_loading import load_flow

@@ -13,8 +13,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
-from prefectish.engine import retries
-from prefectish.tasks import spellings
+from prefectish.tasks import retries, spellings
 from prefectish.tasks.hooks import hook_handlers
 from prefectish.triggers import all_successful
 

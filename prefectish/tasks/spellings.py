@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from prefectish.engine.retries import ExponentialBackoff
+from prefectish.tasks.retries import ExponentialBackoff
 
 #: Options with another name here.
 SAME = {

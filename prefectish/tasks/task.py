@@ -15,13 +15,13 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, Literal, Self, Unpack, overload
 
 from prefectish.edges import allow_failure as allowing_failure
-from prefectish.engine.call_options import options_of_call, several
 from prefectish.engine.context import current, get_logger
 from prefectish.errors import FlowDefinitionError
 from prefectish.kinds import is_a
 from prefectish.safe_repr import printable
 from prefectish.tasks import options as task_options
 from prefectish.tasks.annotations import options_around
+from prefectish.tasks.call_options import options_of_call, several
 from prefectish.tasks.grouping import groups_of
 from prefectish.tasks.in_bodies import call_in_body, in_body, refuse_in_body
 from prefectish.tasks.not_a_value import ResultOption

@@ -13,7 +13,8 @@ from prefectish.compat.finder import PrefectFinder
 from prefectish.compat.states import METHODS
 from prefectish.config import program_defaults
 from prefectish.edges import Edge
-from prefectish.engine import clock, preparation
+from prefectish.engine import clock
+from prefectish.engine.jobs import preparation
 from prefectish.engine.state import State
 from prefectish.engine.worker.stored_result import Stored
 from prefectish.secrets import store

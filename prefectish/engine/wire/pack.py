@@ -15,9 +15,9 @@ from prefectish.engine.context import get_logger
 from prefectish.engine.deferred import Deferred
 from prefectish.engine.jobs.envelope import SIMPLE, SMALL, Encoded, dumps, encode, encode_state, weight
 from prefectish.engine.jobs.job import SHARED, ChainSpec, Pick, Record, StepSpec, Upcoming
+from prefectish.engine.jobs.preparation import Preparation, required
 from prefectish.engine.jobs.references import Held, ResultRef, Unpicklable, UpstreamRef
 from prefectish.engine.plan.steps import Plan
-from prefectish.engine.preparation import Preparation, required
 from prefectish.engine.state import Failed, Mapped, State, Success
 from prefectish.engine.state_column import replaced
 from prefectish.engine.wire.execute import reopen_chain

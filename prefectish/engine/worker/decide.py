@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from prefectish.engine import retries, signals
+from prefectish.engine import signals
 from prefectish.engine.capture import Error, Value, capture
 from prefectish.engine.clock import later
 from prefectish.engine.deferred import Deferred
@@ -44,6 +44,7 @@ from prefectish.errors import MAX_TEXT_LENGTH, after_earlier, describe, text_of
 from prefectish.kinds import is_a
 from prefectish.secrets.lazy import LazySecret
 from prefectish.secrets.masking import mask
+from prefectish.tasks import retries
 from prefectish.tasks.hooks import RunFacts
 from prefectish.tasks.mapping import UNMAPPABLE_RESULT, Unmappable, check_result, checked_item, items_of
 

@@ -19,7 +19,7 @@ from typing import IO, Any
 from prefectish.engine.capture import Error, Value, capture
 from prefectish.engine.context import bind
 from prefectish.engine.jobs.envelope import dumps, encode, encode_error, remote_error
-from prefectish.engine.preparation import prepare
+from prefectish.engine.jobs.preparation import prepare
 from prefectish.engine.process_tree import exit_with_parent, kill_tree
 from prefectish.engine.signals import FAIL, Signal
 from prefectish.engine.worker.attempt_context import child_logger

@@ -27,7 +27,7 @@ from prefectish.engine.capture import Error, Value, capture
 from prefectish.engine.context import get_logger
 from prefectish.engine.deferred import Deferred
 from prefectish.engine.jobs.envelope import dumps
-from prefectish.engine.preparation import required
+from prefectish.engine.jobs.preparation import required
 from prefectish.engine.process_tree import exit_evidence, exit_text, kill_tree
 from prefectish.engine.side_thread import SideThread
 from prefectish.engine.signals import ENDRUN, FAIL, TimeoutSignal
