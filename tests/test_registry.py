@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -310,24 +310,41 @@ def planned_after_archive(deployment: Any) -> list[Any]:
         return list(connection.execute(table.select().where(table.c.state == "waiting")).all())
 
 
+def taken_with_times(place: Path, policy: str, times: Sequence[float]) -> list[Any]:
+    """Take what may begin of runs of these times, in seconds from now, while the first one is driven."""
+    deployment = load_flow(f"{place / 'reports.py'}:report").deploy("sales", overlap=policy)
+    store, now = deployment._store, datetime.now(UTC).timestamp()
+    for number, seconds in enumerate(times):
+        with store.writing() as connection:
+            queue.ask_for(connection, deployment, {}, begun_by="schedule", due=now + seconds, event=str(number))
+    first = queue.take(store, "agent", [], now + 200.0)
+    assert first is not None
+    assert queue.confirm(store, first.run, first.claim, "driver") is not None
+    queue.take(store, "agent", [], now + 200.0)
+    with store.reading() as connection:
+        table = queue.requested
+        return list(connection.execute(table.select().order_by(table.c.due, table.c.number)).all())
+
+
 @pytest.mark.parametrize(
     ("policy", "expected"),
     [("skip", ["driven", "ended"]), ("queue", ["driven", "waiting"]), ("allow", ["driven", "claimed"])],
 )
 def test_overlap_of_scheduled_runs(place: Path, policy: str, expected: list[str]) -> None:
-    deployment = load_flow(f"{place / 'reports.py'}:report").deploy("sales", overlap=policy)
-    store = deployment._store
-    for number in range(2):
-        with store.writing() as connection:
-            queue.ask_for(connection, deployment, {}, begun_by="schedule", due=100.0 + number, event=str(number))
-    first = queue.take(store, "agent", [], 200.0)
-    assert first is not None
-    assert queue.confirm(store, first.run, first.claim, "driver") is not None
-    queue.take(store, "agent", [], 200.0)
-    with store.reading() as connection:
-        table = queue.requested
-        states = connection.execute(table.select().order_by(table.c.due)).all()
-    assert [row.state for row in states] == expected
+    assert [row.state for row in taken_with_times(place, policy, [-1.0, 100.0])] == expected
+
+
+@pytest.mark.parametrize("times", [[-7200.0, -3600.0], [-1.0, -1.0]], ids=["missed", "at once"])
+def test_times_that_were_missed_or_are_the_same_follow_one_another(place: Path, times: list[float]) -> None:
+    assert [row.state for row in taken_with_times(place, "skip", times)] == ["driven", "waiting"]
+
+
+def test_of_times_that_would_cancel_one_another_the_newest_runs(place: Path) -> None:
+    *left, last = taken_with_times(place, "cancel", [-7200.0, -3600.0, -1.0])
+    assert last.state == "driven"
+    assert [(row.state, row.message) for row in left] == [
+        ("ended", f"left out: run {last.run} takes its place (overlap='cancel')")
+    ] * 2
 
 
 # -- what dies -------------------------------------------------------------------------------------------------------
@@ -762,6 +779,14 @@ def test_served_flows_run_at_their_times(place: Path, front: str) -> None:
     prefectish.serve(flow, overlap="queue")
     assert [row.state for row in history.runs(flow=flow.name)] == ["Success", "Success"]
     assert len(bodies(place)) == 8
+
+
+def test_served_flow_runs_for_all_that_is_due_at_one_time(place: Path) -> None:
+    flow = load_flow(f"{place / 'reports.py'}:report")
+    soon = [datetime.now(UTC) + timedelta(seconds=0.3)]
+    flow.schedule = Schedule([DatesClock(soon, parameter_defaults={"factor": factor}) for factor in (6, 7)])
+    prefectish.serve(flow)
+    assert [row.state for row in history.runs(flow=flow.name)] == ["Success", "Success"]
 
 
 SERVES = """

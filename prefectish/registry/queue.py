@@ -7,6 +7,7 @@ run a new claim, and with it the old driver, should it still live, has lost the 
 from __future__ import annotations
 
 import json
+import math
 import secrets
 import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -57,6 +58,7 @@ class Overlap(Enum):
     SKIP = "skip"
     WAIT = "wait"
     CANCEL_OTHERS = "cancel others"
+    LEAVE_TO_NEWER = "leave to newer"
 
 
 class Claimed(NamedTuple):
@@ -84,17 +86,41 @@ class OpenRun(NamedTuple):
     deployment: Any  # its row
 
 
-def overlap_of(policy: str, begun_by: str, others: int) -> Overlap:
+def overlap_of(
+    policy: str, begun_by: str, due: float, begun: Collection[float] = (), newest: float = -math.inf
+) -> Overlap:
     """Decide what becomes of a run whose time has come, while others of its deployment are open.
+
+    A run overlaps with one that was there when its time came. Times that were missed, or are the same, do not overlap:
+    they follow one another. Only the newest is left of those that would cancel one another.
+
+    Parameters
+    ----------
+    due
+        When its time came.
+    begun
+        When the open runs were asked for, or due if that was later.
+    newest
+        The last time of the schedule that has come.
 
     Examples
     --------
-    >>> overlap_of("skip", "schedule", others=1), overlap_of("skip", "manual", others=1)
+    >>> overlap_of("skip", "schedule", 9.0, begun=[8.0]), overlap_of("skip", "manual", 9.0, begun=[8.0])
     (<Overlap.SKIP: 'skip'>, <Overlap.BEGIN: 'begin'>)
+    >>> overlap_of("skip", "schedule", 9.0, begun=[12.0])  # both were missed
+    <Overlap.WAIT: 'wait'>
+    >>> overlap_of("cancel", "schedule", 9.0, newest=10.0), overlap_of("cancel", "schedule", 10.0, begun=[8.0])
+    (<Overlap.LEAVE_TO_NEWER: 'leave to newer'>, <Overlap.CANCEL_OTHERS: 'cancel others'>)
     """
-    if begun_by != "schedule" or not others or policy == "allow":
+    if begun_by != "schedule" or policy == "allow":
         return Overlap.BEGIN
-    return {"skip": Overlap.SKIP, "queue": Overlap.WAIT, "cancel": Overlap.CANCEL_OTHERS}[policy]
+    if policy == "cancel" and newest > due:
+        return Overlap.LEAVE_TO_NEWER
+    if not begun:
+        return Overlap.BEGIN
+    if policy == "queue" or due < min(begun):
+        return Overlap.WAIT
+    return Overlap.SKIP if policy == "skip" else Overlap.CANCEL_OTHERS
 
 
 def ask_for(
@@ -194,7 +220,7 @@ def take(store: HistoryStore, agent: str, labels: Collection[str], now: float) -
         seen: tuple[float, int] | None = None
         while rows := _page(connection, now, seen):
             for row in rows:
-                if set(json.loads(row.labels)) <= set(labels) and _may_begin(connection, row):
+                if set(json.loads(row.labels)) <= set(labels) and _may_begin(connection, row, now):
                     return _taken(connection, row, agent)
             seen = rows[-1].due, rows[-1].number
     return None
@@ -215,7 +241,7 @@ def _page(connection: Connection, now: float, after: tuple[float, int] | None) -
     return connection.execute(query).all()
 
 
-def _may_begin(connection: Connection, row: Any) -> bool:
+def _may_begin(connection: Connection, row: Any, now: float) -> bool:
     policy = json.loads(row.options)["overlap"]
     if policy == "allow" or row.begun_by != "schedule" or row.resumes:  # one that was begun has its place
         return True
@@ -225,17 +251,22 @@ def _may_begin(connection: Connection, row: Any) -> bool:
     if connection.execute(lock).first() is None:
         return False
     path = select(_d.project, _d.name).where(_d.number == row.deployment).subquery()
-    same = select(_d.number).join(path, (path.c.project == _d.project) & (path.c.name == _d.name))
+    same = _q.deployment.in_(select(_d.number).join(path, (path.c.project == _d.project) & (path.c.name == _d.name)))
     is_open = _q.state.in_(OPEN) | ((_q.state == WAITING) & (_q.resumes > 0))
-    others = connection.execute(select(_q.run).where(_q.deployment.in_(same), is_open)).scalars().all()
-    match overlap_of(policy, row.begun_by, len(others)):
+    others = connection.execute(select(_q.run, _q.asked, _q.due).where(same, is_open)).all()
+    waits = (_q.state == WAITING) & (_q.resumes == 0) & (_q.begun_by == "schedule") & (_q.due <= now)
+    newest = connection.execute(select(_q.run, _q.due).where(same, waits).order_by(_q.due.desc()).limit(1)).one()
+    begun = [max(other.asked, other.due) for other in others]
+    match overlap_of(policy, row.begun_by, row.due, begun, newest.due):
         case Overlap.BEGIN:
             return True
         case Overlap.SKIP:
-            _close(connection, row.number, f"left out: run {others[0]} is not over (overlap='skip')", None)
+            _close(connection, row.number, f"left out: run {others[0].run} is not over (overlap='skip')", None)
+        case Overlap.LEAVE_TO_NEWER:
+            _close(connection, row.number, f"left out: run {newest.run} takes its place (overlap='cancel')", None)
         case Overlap.CANCEL_OTHERS:
-            for run in others:
-                child_runs.cancel_run(connection, run)
+            for other in others:
+                child_runs.cancel_run(connection, other.run)
     return False
 
 

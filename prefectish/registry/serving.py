@@ -39,6 +39,7 @@ class _Served:
         self.since = since
         self.waiting: list[ClockEvent] = []
         self.open: list[RunHandle] = []
+        self.begun: dict[str, float] = {}  # when each open run began; one of a former process was there before
 
     def turn(self, now: float) -> None:
         """Begin what is due."""
@@ -46,9 +47,16 @@ class _Served:
         self.waiting.extend(due_events([self.schedule], self.since, now, self.options.catch_up))
         self.since = now
         while self.waiting:
-            match overlap_of(self.options.overlap, "schedule", len(self.open)):
+            due, newest = (event.instant.timestamp() for event in (self.waiting[0], self.waiting[-1]))
+            begun = [self.begun.get(run.id, 0.0) for run in self.open]
+            match overlap_of(self.options.overlap, "schedule", due, begun, newest):
                 case Overlap.BEGIN:
-                    self._begin(self.waiting.pop(0))
+                    self._begin(self.waiting.pop(0), now)
+                case Overlap.LEAVE_TO_NEWER:
+                    logger.warning(
+                        "Flow %r: the run of %s is left out, because a newer one takes its place (overlap='cancel')",
+                        self.flow.name, self.waiting.pop(0).start_time.isoformat(sep=" "),
+                    )  # fmt: skip
                 case Overlap.SKIP:
                     event = self.waiting.pop(0)
                     logger.warning(
@@ -83,7 +91,7 @@ class _Served:
             interrupt_all(self.open, Terminated)
             self.open = []
 
-    def _begin(self, event: ClockEvent) -> None:
+    def _begin(self, event: ClockEvent, now: float) -> None:
         when = event.start_time.isoformat(sep=" ")
         origin = RunOrigin("schedule", event.start_time)
         try:
@@ -93,6 +101,7 @@ class _Served:
             return
         logger.info("Flow %r: run %s of %s begins", self.flow.name, run.id, when)
         self.open.append(run)
+        self.begun[run.id] = now
 
     def next(self, now: float) -> datetime | None:
         """Return when the flow runs next; None if it never does."""
