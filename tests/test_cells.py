@@ -6,6 +6,7 @@ import os
 import shutil
 import sqlite3
 from contextlib import suppress
+from pathlib import Path
 
 import pytest
 from postgres import forget_histories
@@ -15,7 +16,7 @@ from prefectish.errors import HistoryCorrupt, HistoryWriteError, PrefectishError
 from prefectish.history import holders, schema
 from prefectish.history.cells import BadCell, Cell, json_of
 from prefectish.history.rows import MAX_OPEN, ranges, rows_of
-from prefectish.history.store import open_store
+from prefectish.history.store import FileStore, open_store
 from prefectish.results import LocalResult
 
 
@@ -137,6 +138,19 @@ def test_json_that_is_no_list_is_refused(text):
 def test_bytes_that_are_no_text_make_one_text_odd(altered, recorded):
     path = altered("update runs set message = cast(x'61ff62' as text) where number = 1")
     assert history.run(recorded[1][0], store=path).message == "a\ufffdb"
+
+
+@pytest.mark.parametrize("kind", ["wal", "journal"])
+def test_file_that_another_process_is_writing_to_is_not_taken_for_cut(recorded, tmp_path, kind):
+    """Its header says how many pages it will have; missing ones are in its journal, or about to be written."""
+    path = tmp_path / "growing.db"
+    path.write_bytes(recorded[0].read_bytes()[:-4096])
+    store = FileStore.__new__(FileStore)
+    store.location = str(path)
+    with pytest.raises(HistoryCorrupt, match="was cut"):
+        store._check_whole("growing.db")
+    Path(f"{path}-{kind}").write_bytes(b"pages")
+    store._check_whole("growing.db")
 
 
 @pytest.mark.parametrize("pages", [1, 2, 3])

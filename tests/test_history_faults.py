@@ -159,6 +159,30 @@ def test_h11_thread_of_the_recorder_that_breaks_is_no_complete_record(
 
 # -- H11: locked -----------------------------------------------------------------------------------------------------
 
+HOLDER = """
+import fcntl, sys
+with open(sys.argv[1] + "-shm", "r+b") as file:
+    fcntl.lockf(file, fcntl.LOCK_EX, 5, 123)  # the locks of readers of a write-ahead log
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.mark.fault
+def test_h11_process_that_stands_still_in_a_lock_of_sqlite_is_waited_for(path: str) -> None:
+    """As one that gets no processor does on a busy machine: after ten seconds SQLite says "locking protocol"."""
+    squares().run(history=path)
+    holder = subprocess.Popen([sys.executable, "-c", HOLDER, path], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert holder.stdout is not None
+    assert holder.stdout.readline() == b"held\n"
+    read = f"from prefectish import history; history.runs(store={path!r})"
+    try:
+        done = subprocess.run([sys.executable, "-c", read], capture_output=True, text=True, check=False)
+    finally:
+        holder.communicate()
+    assert "HistoryUnavailable" in done.stderr
+    assert "locking protocol" in done.stderr
+
 
 @pytest.fixture
 def locked(path: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[sqlite3.Connection]:

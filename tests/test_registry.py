@@ -387,6 +387,9 @@ def test_h11_driver_that_finds_the_database_locked_begins_later(
     taken = queue.take(store, "agent", [], datetime.now(UTC).timestamp())
     assert taken is not None
     facts = {"store": store.address, "run": run_id, "claim": taken.claim, "is_signed": False}
+    file = place / "facts.json"
+    file.write_text(json.dumps(facts))
+    monkeypatch.setattr("logging.basicConfig", lambda **options: None)  # it is for a process of its own
     away = iter([True, True, False])
     confirm = queue.confirm
 
@@ -402,10 +405,27 @@ def test_h11_driver_that_finds_the_database_locked_begins_later(
         patch.setattr("prefectish.history.store.RETRY_INTERVAL", 0.01)
         patch.setattr("prefectish.registry.queue.confirm", confirmed)
         patch.setattr("prefectish.registry.driver.drive", drive)
-        assert driver.run(facts) == LOCKED
+        assert driver.main(["run", str(file)]) == LOCKED
     row = queue.row_of(store, run_id)
     assert (row.state, row.resumes) == (registry_tables.DRIVEN, 0)
     assert driver.run(facts) == 0  # no other driver: this one has noted that it has begun
+    with monkeypatch.context() as patch:
+        patch.setattr("prefectish.history.store.PATIENCE", 0.0)
+        patch.setattr("prefectish.registry.queue.confirm", drive)
+        assert driver.main(["run", str(file)]) == LOCKED  # before it has begun
+
+
+def test_h11_driver_that_waited_for_the_database_in_vain_is_begun_again(flow: Any, place: Path) -> None:
+    program = place / "program"
+    program.write_text(f"""#!/bin/sh
+if [ "$3" = run ] && [ ! -e {place}/waited ]; then touch {place}/waited; exit {LOCKED}; fi
+exec {sys.executable} "$@"
+""")
+    program.chmod(0o755)
+    run_id = flow.deploy("sales", environment=LocalEnvironment(python=program, working_dir=place)).run()
+    Agent().start(once=True)
+    assert isinstance(prefectish.attach(run_id).wait(LIMIT), Success)
+    assert queue.row_of(open_store(None), run_id).resumes == 1
 
 
 def test_run_whose_driver_is_told_to_end_is_handed_on(flow: Any, place: Path) -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import subprocess
 import sys
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import date, datetime, timedelta
@@ -20,7 +23,7 @@ import prefectish
 from prefectish import DateTimeParameter, Flow, Parameter, flow, history, task
 from prefectish.cli.deploying import app
 from prefectish.engine.state import Cancelled, Failed, Running, Success
-from prefectish.environments import LocalEnvironment
+from prefectish.environments import ContainerEnvironment, LocalEnvironment
 from prefectish.environments.as_json import to_json
 from prefectish.errors import HistoryWriteError, ParameterError
 from prefectish.history import outline, schema, shared_limits
@@ -341,6 +344,43 @@ def test_drivers_that_die_before_they_begin_are_replaced_and_then_given_up(store
     assert isinstance(state, Failed)
     assert str(state.message).startswith("driver-lost: its driver ended with code -9, after 2 resumes")
     assert len((tmp_path / "begun").read_text().splitlines()) == 4  # the last one was to end it
+
+
+def test_environment_that_cannot_be_understood_fails_its_run_and_no_agent(
+    store: HistoryStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PREFECTISH_BUILDAH_OPTIONS", "--root 'somewhere")
+    environment = ContainerEnvironment("base", builder="buildah")
+    environment.image = "localhost/daily"
+    run = asked(deployed(store, environment=environment))
+    Agent().start(once=True)
+    assert prefectish.attach(run).state.message == "ValueError('No closing quotation')"
+
+
+def test_full_disk_ends_no_agent(
+    store: HistoryStore, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    run = asked(deployed(store))
+    monkeypatch.setattr("prefectish.registry.agent.STANDS_STILL_AFTER", 0.2)
+    write, full = os.open, [True]
+
+    def open_file(path: Any, *arguments: Any, **options: Any) -> int:
+        if full and str(path).endswith(".json"):
+            full.clear()
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return write(path, *arguments, **options)
+
+    monkeypatch.setattr("prefectish.registry.agent.os.open", open_file)
+    agent = Agent()
+    working = threading.Thread(target=agent.start)
+    working.start()
+    try:
+        state = prefectish.attach(run).wait(LIMIT)
+    finally:
+        agent.stop()
+        working.join()
+    assert "No space left on device; trying again" in caplog.text
+    assert "/nowhere/reports.py" in str(state.message)  # its driver was started then
 
 
 def test_output_of_a_driver_is_kept_though_its_agent_died(store: HistoryStore, tmp_path: Path) -> None:

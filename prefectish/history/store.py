@@ -106,8 +106,18 @@ def patiently(use: Callable[[], T]) -> T:
 
 
 def _is_locked(error: BaseException | None) -> bool:
-    """Whether a file cannot be used because another process has locked it."""
-    return "locked" in str(error)
+    """Whether a file cannot be used because another process has locked it.
+
+    "locking protocol" says that the locks of readers were held for ten seconds, by a process that got no processor.
+    """
+    return any(words in str(error) for words in ("locked", "locking protocol"))
+
+
+def _has_content(path: str) -> bool:
+    try:
+        return os.path.getsize(path) > 0
+    except FileNotFoundError:
+        return False
 
 
 class FileStore(HistoryStore):
@@ -179,15 +189,19 @@ class FileStore(HistoryStore):
         return version
 
     def _check_whole(self, name: str) -> None:
-        """Refuse a file without its last pages: SQLite may find no rows in it, and say nothing."""
+        """Refuse a file without its last pages: SQLite may find no rows in it, and say nothing.
+
+        One that another process is writing to has a journal, until all of its pages are there; so the journal is looked
+        for after the header is read, and before the length.
+        """
         with open(self.location, "rb") as file:
             header = file.read(100)
+            has_journal = any(_has_content(f"{self.location}-{kind}") for kind in ("wal", "journal"))
             length = file.seek(0, os.SEEK_END)
         page = int.from_bytes(header[16:18], "big")
         pages = int.from_bytes(header[28:32], "big")
         is_current = header[24:28] == header[92:96]  # else an old SQLite wrote it, without the number of pages
-        journal = f"{self.location}-wal"
-        if is_current and not (os.path.exists(journal) and os.path.getsize(journal)):
+        if is_current and not has_journal:
             wanted = pages * (65_536 if page == 1 else page)
             if length < wanted:
                 raise HistoryCorrupt(f"{name} was cut: it has {length:,} of {wanted:,} bytes")
@@ -222,7 +236,7 @@ class FileStore(HistoryStore):
                 break
             except sqlite3.OperationalError as error:
                 # SQLite does not wait for other connections when it changes the journal mode.
-                if "locked" not in str(error) or time.monotonic() > end:
+                if not _is_locked(error) or time.monotonic() > end:
                     raise
                 time.sleep(0.01)
         connection.execute("PRAGMA synchronous = FULL").close()

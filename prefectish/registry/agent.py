@@ -32,6 +32,7 @@ from prefectish.history.registry_tables import CLAIMED, DRIVEN, ENDED
 from prefectish.history.registry_tables import agents as table
 from prefectish.history.signing import Signer
 from prefectish.history.store import HistoryStore, open_store
+from prefectish.kinds import is_a
 from prefectish.registry import planning, queue
 from prefectish.registry.deployment import Deployment, deployments
 from prefectish.registry.drive import BEAT, FAILED, LOCKED, LOST_RUN, origin_of, record_end
@@ -120,13 +121,16 @@ class Agent:
                         return
                     self._stop.wait(POLL_INTERVAL)
         finally:
-            with self._store.writing() as connection:
-                connection.execute(update(table).where(table.c.id == self.id).values(stopped=time.time()))
+            try:
+                with self._store.writing() as connection:
+                    connection.execute(update(table).where(table.c.id == self.id).values(stopped=time.time()))
+            except HistoryWriteError as error:
+                logger.warning("%s; it is not noted that agent %s has ended", error, self.id)
             if self._drivers:
                 logger.info("agent %s ends; %d drivers go on by themselves", self.id, len(self._drivers))
 
     def _turn(self) -> None:
-        """Do what is to be done now; a database that cannot be reached is asked again in the next turn."""
+        """Do what is to be done now; a database that cannot be reached, or a full disk, is tried again next turn."""
         try:
             self._show_life()
             self._collect()
@@ -134,7 +138,7 @@ class Agent:
             self._plan()
             while not self._stop.is_set() and self._begin_one():
                 pass
-        except HistoryWriteError as error:
+        except OSError as error:  # HistoryWriteError is one
             logger.warning("%s; trying again", error)
 
     def _show_life(self) -> None:
@@ -210,9 +214,11 @@ class Agent:
             launch = deployment.environment.launch(word, str(file), folders)
             with open(os.open(output_of(file), os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600), "ab") as log:
                 process = launch.popen(stdout=log, stderr=log)
-        except EnvironmentFailed as error:
+        except OSError:  # the disk is full: the run is begun again, once this claim stands still
+            raise
+        except Exception as error:  # of its environment, which may be of another version: others go on
             file.unlink()
-            self._end(run, claim, deployment, str(error), 3)
+            self._end(run, claim, deployment, str(error) if is_a(error, EnvironmentFailed) else describe(error), 3)
             return
         self._drivers.append(Driver(run, claim, process, file, deployment))
 
@@ -245,7 +251,9 @@ class Agent:
             found = next((each for each in queue.open_runs(self._store) if each.run == driver.run), None)
             if found is None:
                 continue
-            if code == LOCKED:
+            if code == LOCKED and found.state == CLAIMED:
+                self._lost(found, "its driver could not use the history")
+            elif code == LOCKED:
                 queue.put_off(self._store, found, time.time() + LOCKED_DELAY)
             elif found.state == CLAIMED and 0 <= code <= SHELLS_OWN:
                 hint = "" if code else "; a command must wait for the driver's end, as sbatch --wait does"

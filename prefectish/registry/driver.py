@@ -59,7 +59,11 @@ def main(arguments: list[str]) -> int:
     with open(file, encoding="utf-8") as content:
         facts = json.load(content)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stdout)
-    return WORDS[word](facts)
+    try:
+        return WORDS[word](facts)
+    except HistoryUnavailable as error:  # longer than anybody waits: an agent begins it again
+        logger.error("%s", error)
+        return LOCKED
 
 
 def check(facts: Mapping[str, Any]) -> int:
