@@ -10,6 +10,7 @@ from distributed import Future
 from prefectish.engine.jobs.bundle import Bundle
 from prefectish.engine.jobs.job import Job, Record
 from prefectish.engine.plan.placement import Placement
+from prefectish.executors.chain_bytes import ChainBytes
 from prefectish.executors.dask_api import Key
 from prefectish.executors.lower import PackedChain
 
@@ -94,19 +95,27 @@ class Sending(NamedTuple):
 Graphs = dict[Sending, tuple[dict[Key, Any], dict[Key, OpenKey]]]
 
 
-class OpenChain(NamedTuple):
+class OpenChain:
     """What is known of a chain.
 
     Attributes
     ----------
-    packed
-        Its bytes.
     placement
         Where its rows run; None if each is asked.
     watched
         Whether the first death of a worker under one of its rows is reported: it may have been of memory.
     """
 
-    packed: PackedChain
-    placement: Placement | None
-    watched: bool
+    __slots__ = ("_content", "_packed", "placement", "watched")
+
+    def __init__(self, packed: PackedChain, content: ChainBytes, placement: Placement | None, watched: bool) -> None:
+        self._packed = packed
+        self._content = content
+        self.placement = placement
+        self.watched = watched
+
+    def packed(self, alone: bool = False) -> PackedChain:
+        """Return it for some of its jobs, or for one that comes alone: not of a map."""
+        if self._content.are_small:
+            return self._packed
+        return self._packed._replace(payload=self._content.reference(alone))

@@ -52,13 +52,13 @@ class Placer:
             return None
         return place(job.chain.steps[job.positions[0]], job.index, item, run_count_of(job), job.chain.run)
 
-    def questions(self, payloads: Mapping[int, Any]) -> Iterator[Question]:
+    def questions(self, payload_of: Callable[[int], Any]) -> Iterator[Question]:
         """Return the graphs that ask for the jobs of which `find` said None; none of them is asked twice.
 
         Parameters
         ----------
-        payloads
-            The bytes of chains, or what stands for them in a graph, by number.
+        payload_of
+            Returns the bytes of a chain, or what stands for them in a graph, by its number.
         """
         waiting, self._waiting = self._waiting, {}
         for ident, rows in waiting.items():
@@ -68,7 +68,7 @@ class Placer:
                 asked = [(job.index, packer.item(item, label(job.index)), run_count_of(job)) for job, item in page]
                 values = [self._reference(held) for held in packer.held]
                 key = self._new_key("prefectish-places")
-                task = Task(key, places_near_items, payloads[ident], pickle.dumps(asked, protocol=5), *values)
+                task = Task(key, places_near_items, payload_of(ident), pickle.dumps(asked, protocol=5), *values)
                 yield Question({key: task}, key, [job for job, _ in page])
 
     def answer(self, jobs: Sequence[Job], places: Places) -> tuple[list[Job], list[tuple[Job, Record]]]:

@@ -27,6 +27,7 @@ from prefectish.engine.wire.pack import HEAVY, add_task_payloads, pack_chain, pi
 from prefectish.engine.wire.places import Places
 from prefectish.errors import SchedulerLost
 from prefectish.executors import first_death, past_queue
+from prefectish.executors.chain_bytes import ChainBytes
 from prefectish.executors.cluster_recall import PATIENCE, asked_back, forgotten, unbegun_masks
 from prefectish.executors.connect import Connection
 from prefectish.executors.dask_api import (
@@ -68,9 +69,6 @@ from prefectish.executors.shipping import Shipment
 from prefectish.executors.waker import Waker
 from prefectish.kinds import is_a
 
-#: The bytes of a chain up to this size are sent with every call; larger ones get a key of their own. All calls depend
-#: on that key, and Dask then moves branches between workers more often. A third of the bytes may be lines of source.
-INLINE_CHAIN = 6144
 #: How long the cluster may take to send small values before it is asked again, at first and at most, in seconds.
 _PATIENCE, _MAX_PATIENCE = 5.0, 80.0
 #: A load check runs before anything of the run, whatever its priorities.
@@ -194,9 +192,7 @@ class ClusterSession:
                     self._has_plugin = True
                     capture(self.watch.wait, registered(self.client, FirstDeath(), first_death.ANNOTATION), PATIENCE)
                 self._open_all(self._get(graph, open_keys, sending), open_keys)
-        for lookup, key, asked in self.placer.questions(
-            {ident: chain.packed.payload for ident, chain in self.chains.items()}
-        ):
+        for lookup, key, asked in self.placer.questions(lambda ident: self.chains[ident].packed().payload):
             question = OpenKey(asked, None, None)
             question.asks = question.reads = True
             self._open_all(self._get(lookup, [key], Sending(QUESTION)), {key: question})
@@ -211,20 +207,20 @@ class ClusterSession:
         self._check_new_maps(jobs)
         single, bundles = gathered(jobs)
         for job in single:
-            packed, common, watched = self._chain(job.chain)
-            if (placement := common or self._placed(job)) is not None:
-                sending = Sending(placement, job.was_in_batch or (watched and not job.solo))
+            chain = self._chain(job.chain)
+            if (placement := chain.placement or self._placed(job)) is not None:
+                sending = Sending(placement, job.was_in_batch or (chain.watched and not job.solo))
                 followed = followed_keys(job, self.run_id)
                 if followed and not self._can_follow(followed, sending, graphs):
                     self._done.append(taken_back(job))
                 else:
-                    self._add(job, packed, graphs, sending, bool(followed))
+                    self._add(job, chain.packed(job.index < 0), graphs, sending, bool(followed))
         for bundle in bundles:
-            packed, common, _ = self._chain(bundle.chain)
-            placement = common or placement_of(bundle.chain.steps[0].task)
+            chain = self._chain(bundle.chain)
+            placement = chain.placement or placement_of(bundle.chain.steps[0].task)
             # A probe has no body that could be to blame.
             sending = Sending(placement, first_death=not bundle.probes)
-            self._add_batch(bundle, packed, *graphs.setdefault(sending, ({}, {})))
+            self._add_batch(bundle, chain.packed(), *graphs.setdefault(sending, ({}, {})))
 
     def _placed(self, job: Job) -> Placement | None:
         """Return where a job runs, as its task says of it; None if it is asked elsewhere, or cannot be asked."""
@@ -372,20 +368,18 @@ class ClusterSession:
                 self.reading.wait_at_most(MAX_CALL_WAIT)
             placement = None if spec.steps[0].differs else placement_of(spec.steps[0].task)
             watched = any(step.task.crash_retries for step in spec.steps)
-            known = self.chains[spec.ident] = OpenChain(self._pack(spec), placement, watched)
+            known = self.chains[spec.ident] = OpenChain(*self._pack(spec), placement, watched)
             self.pace.add(spec, placement, watched)
         return known
 
-    def _pack(self, spec: ChainSpec) -> PackedChain:
+    def _pack(self, spec: ChainSpec) -> tuple[PackedChain, ChainBytes]:
         add_task_payloads(spec, self.tasks)
         self._compare_modules(spec.steps)
         parcel = None if self.shipment is None else self.shipment.parcel
         guards = parcel, self.modules.guard, None if self.checks is None else self.checks.guard
         payload, held = pack_chain(spec, self.tasks, guards)
-        reference: Any = payload
-        if len(payload) > INLINE_CHAIN:
-            reference = self._send_payload(payload)
-        return PackedChain(reference, tuple(self._reference(h) for h in held), item_inputs(spec))
+        packed = PackedChain(payload, tuple(self._reference(h) for h in held), item_inputs(spec))
+        return packed, ChainBytes(payload, self._send_payload)
 
     def _send_payload(self, payload: bytes) -> Future:
         """Return a key that holds the bytes of a chain: a task, so that Dask can make them again.

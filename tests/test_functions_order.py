@@ -10,7 +10,6 @@ import pytest
 from real import note, notes, spend, until
 
 from prefectish import flow, task, unmapped
-from prefectish.executors import DaskExecutor
 
 #: Bodies that the executors of the contract suite run at once.
 SLOTS = {"local": 1, "synchronous": 1, "threads": 4, "processes": 2, "dask": 4}
@@ -127,9 +126,7 @@ def test_call_during_a_map_begins_after_as_many_children_as_there_are_workers(ca
     open_the_gate(run, path, gate, slots, "called")
     assert run.wait().is_successful()
     begun = notes(path)
-    # On a cluster, bytes of a call beyond 6 kB come by a task of their own, which needs a thread before the call does.
-    rounds = 3 if isinstance(executor, DaskExecutor) else 2
-    assert begun.index("call") <= rounds * slots
+    assert begun.index("call") <= 2 * slots
     assert len(begun) == 41
 
 
