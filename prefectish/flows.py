@@ -22,7 +22,7 @@ from prefectish.errors import FlowDefinitionError
 from prefectish.flow_graph import FlowGraph
 from prefectish.flow_source import note_run
 from prefectish.flow_version import version_of
-from prefectish.missing_names import NotOfFlows, option_of_flows
+from prefectish.missing_names import NotOfFlows, lead_out, option_of_flows
 from prefectish.parameters import settle_run
 from prefectish.safe_repr import as_html
 from prefectish.task_graph import check_results
@@ -487,3 +487,7 @@ class Flow(FlowGraph, Deployable):
         from prefectish.visualize import draw
 
         return draw(self, self.name, state, format, filename)
+
+
+if not TYPE_CHECKING:
+    __getattr__ = lead_out(__name__)

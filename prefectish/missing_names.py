@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from importlib.machinery import ModuleSpec
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
 
 def lead_out(module: str) -> Callable[[str], NoReturn]:
@@ -36,6 +36,29 @@ class MissingModules:
 def install() -> None:
     """Answer imports of modules that are not here."""
     sys.meta_path.append(MissingModules())
+
+
+class LeadsOut:
+    """Mixin of classes that Prefect 2 and 3 have, too: the error about a missing attribute of theirs leads out."""
+
+    __slots__ = ()
+    #: What it is in the table of attributes.
+    _kind: ClassVar[str]
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> NoReturn:
+            raise missing_attribute(self, self._kind, name)
+
+
+def missing_attribute(of: object, kind: str, name: str) -> AttributeError:
+    """Return the error about an attribute that an object does not have; it leads out, if Prefect's object has it."""
+    text = f"{type(of).__name__!r} object has no attribute {name!r}"
+    if not name.startswith("_"):
+        from prefectish.prefect_names import instead_of
+
+        text += instead_of(kind, name)
+    return AttributeError(text, name=name, obj=of)
 
 
 class NotOfFlows:

@@ -161,6 +161,7 @@ _FACTS = "write prefectish.context, which has flow_run_id, flow_run_name, task_r
 _SETTINGS = "settings are in ~/.prefectish/config.toml and PREFECTISH_... variables"
 _ERRORS = "exceptions are in prefectish.errors, signals in prefectish.engine.signals"
 _KEEP = "write result=LocalResult(...), or FSResult(...), of prefectish.results"
+_IN_THE_BACKGROUND = "a task runs in a flow: call it in a function with @flow, and start that with my_flow.start()"
 _DEPLOY = "write flow.deploy(project), run by `prefectish agent start`, or prefectish.serve(flow)"
 
 #: What is not here, and the way out.
@@ -253,7 +254,21 @@ GONE: tuple[Gone, ...] = (
     Gone("prefect.results prefect.serializers", _KEEP, True),
     Gone("prefect.task_runners.ProcessPoolTaskRunner", "write LocalDaskExecutor(scheduler='processes')", True),
     Gone("prefect.futures.PrefectFuture", "write prefectish.functions.TaskFuture", True),
-    Gone("prefect.cache_policies", "write INPUTS, TASK_SOURCE, NO_CACHE or a sum of them", True),
+    Gone("prefect.cache_policies prefect.cache_policies.DEFAULT prefect.cache_policies.RUN_ID "
+         "prefect.cache_policies.FLOW_PARAMETERS prefect.cache_policies.NONE "
+         "prefect.cache_policies.CacheKeyFnPolicy prefect.cache_policies.CompoundCachePolicy",
+         "write INPUTS, TASK_SOURCE, NO_CACHE or a sum of them, or cache_key_fn=", True),
+    Gone("prefect.results.ResultStore prefect.results.ResultRecord prefect.results.PersistedResult "
+         "prefect.results.ResultFactory prefect.results.UnpersistedResult prefect.results.get_result_store",
+         _KEEP, True),
+    Gone("prefect.locking", "computations of equal keys of one run wait for the first of them; leave it out", True),
+    Gone("prefect.task_worker prefect.background_tasks", _IN_THE_BACKGROUND, True),
+    Gone("prefect.types", "write the types of Python or pydantic", True),
+    Gone("prefect.utilities.asyncutils prefect.utilities.callables prefect.utilities.hashing "
+         "prefect.utilities.timeout prefect.utilities.pydantic prefect.utilities.visualization "
+         "prefect.utilities.processutils", "write it with the standard library", True),
+    Gone("prefect.schedules.Cron prefect.schedules.Interval prefect.schedules.RRule", "write CronSchedule or "
+         "IntervalSchedule of prefectish.schedules", True),
     Gone("prefect.pause_flow_run prefect.suspend_flow_run prefect.input prefect.flow_runs",
          "write pause_task() in a task; `prefectish approve` resumes it", True),
     Gone("prefect.get_client prefect.server prefect.orion", _REGISTRY, True),
@@ -264,6 +279,9 @@ GONE: tuple[Gone, ...] = (
     Gone("prefect.client.schemas prefect.server.schemas.schedules", "write CronSchedule or IntervalSchedule of "
          "prefectish.schedules", True),
     Gone("prefect.assets prefect.logging.disable_run_logger", "leave it out", True),
+    Gone("prefect.aserve", "write prefectish.serve(flow)", True),
+    Gone("prefect.Transaction", "write a result store: `flow.resume` runs what has not ended", True),
+    Gone("prefect.resume_flow_run", "write `prefectish approve`, or prefectish.history.run(run_id).approve(...)", True),
 )  # fmt: skip
 
 #: Attributes and options of flows in Prefect 1.
@@ -294,6 +312,77 @@ OPTIONS: Mapping[str, str] = {
     "version": "a version is the hash of the code; leave it out",
     "viz_return_value": "leave it out: nothing has to run for a picture",
 }
+
+_BY_EVENT = "write state_handlers=[...], called with (object, old state, new state)"
+_FLOW_IN_A_TASK = "call the flow in a task, and submit or map that"
+
+#: Attributes of objects of Prefect 2 and 3 that ours do not have.
+ATTRIBUTES: Mapping[str, Mapping[str, str]] = {
+    "task": {
+        **dict.fromkeys(("delay", "apply_async", "serve", "aserve"), _IN_THE_BACKGROUND),
+        **dict.fromkeys(("on_running", "on_commit", "on_rollback", "on_crashed"), _BY_EVENT),
+        "retries": "write task.max_retries",
+        "retry_delay_seconds": "write task.retry_delay",
+        "retry_jitter_factor": "write task.retry_jitter",
+        "timeout_seconds": "write task.timeout",
+        "log_prints": "write task.log_stdout",
+        "persist_result": "write task.checkpoint",
+        "cache_policy": "write task.cache_key_fn",
+        "task_key": "write task.name",
+        "isasync": "write inspect.iscoroutinefunction(task.fn)",
+    },
+    "flow": {
+        **dict.fromkeys(("to_deployment", "ato_deployment", "from_source", "afrom_source"), _DEPLOY),
+        **dict.fromkeys(("on_running", "on_cancellation", "on_crashed"), _BY_EVENT),
+        **dict.fromkeys(("submit", "map", "delay"), _FLOW_IN_A_TASK),
+        "serve": "write prefectish.serve(flow)",
+        "retries": "write flow.with_options(retries=...)",
+        "retry_delay_seconds": "write flow.with_options(retry_delay_seconds=...)",
+        "timeout_seconds": "write flow.with_options(timeout_seconds=...)",
+        "task_runner": "write flow.with_options(task_runner=...)",
+        "flow_run_name": "write flow.run_name",
+        "tags": "tasks have tags, and `with tags(...)` around a call gives them some",
+        "isasync": "write flow.is_async",
+        "isgenerator": "write flow.is_generator",
+        "persist_result": "write flow.result, the store of its results",
+    },
+    "future": {
+        "get_state": "write future.state",
+        "task_run_id": "write future.name, or future.state.context['task_run_id'] once it has ended",
+        "aresult": "write await future",
+        "get": "write future.result()",
+        "value": "write future.result()",
+        "wait_async": "write await future",
+    },
+    "state": {
+        "name": "write type(state).__name__",
+        "type": "write type(state), or ask is_completed(), is_failed() and others",
+        "data": "write state.result",
+        "aresult": "write state.result",
+        "get_result": "write state.result",
+        "raise_for_status": "write state.result, an exception if state.is_failed()",
+        "timestamp": "prefectish.history has when tasks began and ended",
+        "state_details": "write state.context",
+        "fresh_copy": "a state does not change: write state.replace(...) for one that differs",
+    },
+    "context": {
+        "flow_run": "write context.flow_run_id, context.flow_run_name and others",
+        "task_run": "write context.task_run_id, context.task_run_name, context.task_run_count and others",
+        "deployment": "write prefectish.deployments()",
+        "run_count": "write context.task_run_count",
+        "start_time": "write context.scheduled_start_time",
+        "tags": "write context.task_tags",
+        "task": "write context.task_name",
+        "flow": "write context.flow_name",
+        "task_runner": "the executor says where tasks run",
+    },
+}
+
+
+def instead_of(kind: str, name: str) -> str:
+    """Return the way out for an attribute of Prefect's object of a kind, empty for any other name."""
+    instead = ATTRIBUTES[kind].get(name) or (OPTIONS.get(name) if kind in ("task", "flow") else None)
+    return f"; {instead}" if instead else ""
 
 
 class Place(NamedTuple):
@@ -344,11 +433,26 @@ def error_of(module: str, name: str) -> ImportError | AttributeError:
         return ImportError(f"{module} has no {name}: {gone()[wanted].instead}{_COMMAND}", name=module)
     if wanted in places() and not _is_here(f"{module}.{name}"):
         return ImportError(missing_module(f"{module}.{name}"), name=module)
+    if theirs == "prefect" and (elsewhere := _elsewhere(name)) is not None:
+        return ImportError(f"{module} has no {name}: {elsewhere}{_COMMAND}", name=module)
     from difflib import get_close_matches
 
     near = get_close_matches(name, getattr(sys.modules.get(module), "__dict__", {}).get("__all__", ()), 1)
     hint = f"; did you mean {near[0]!r}?" if near else ""
     return AttributeError(f"module {module!r} has no attribute {name!r}{hint}")
+
+
+def _elsewhere(name: str) -> str | None:
+    """Return the way out for a name of a module in Prefect 2 or 3, by the name alone."""
+    for row in GONE:
+        if row.later and any(each.rpartition(".")[2] == name and each.count(".") > 1 for each in row.names.split()):
+            return row.instead
+    for parts in LATER_PLACES.values():
+        for ours, words in parts.items():
+            for theirs, _, other in (word.partition("=") for word in words.split()):
+                if theirs == name:
+                    return f"write `from {ours} import {other or theirs}`"
+    return None
 
 
 def missing_module(name: str) -> str | None:

@@ -57,6 +57,7 @@ FLOORS = [
         "prefectish.engine.side_thread",
         "prefectish.engine.state_column",
         "prefectish.engine.task_counts",
+        "prefectish.engine.state_names",
         "prefectish.engine.task_states",
     ],
     ["prefectish.engine.state", "prefectish.engine.transitions"],

@@ -14,8 +14,9 @@ from pathlib import Path
 import pytest
 
 import prefectish
-from prefectish import Flow
+from prefectish import Flow, context, flow, task
 from prefectish.prefect_names import (
+    ATTRIBUTES,
     GONE,
     LATER_PLACES,
     OF_FLOWS,
@@ -62,7 +63,21 @@ def table(places: Mapping[str, Mapping[str, str]], later: bool) -> str:
     options = OPTIONS if later else OF_FLOWS
     lines += ["", f"| option of {'tasks and flows' if later else 'flows'} | instead |", "| --- | --- |"]
     lines += [f"| `{name}` | {code(instead)} |" for name, instead in options.items()]
+    if later:
+        lines += ["", "| attribute | of | instead |", "| --- | --- | --- |"]
+        lines += [
+            f"| {', '.join(f'`{name}`' for name in names)} | {kind} | {code(instead)} |"
+            for kind, attributes in ATTRIBUTES.items()
+            for instead, names in by_answer(attributes).items()
+        ]
     return "\n".join([*lines, ""])
+
+
+def by_answer(attributes: Mapping[str, str]) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for name, instead in attributes.items():
+        found.setdefault(instead, []).append(name)
+    return found
 
 
 def place(word: str) -> str:
@@ -145,7 +160,19 @@ def imports(name: str) -> bool:
             "from prefectish.task_runners import SequentialTaskRunner",
             "`from prefectish.executors import LocalExecutor`",
         ),
-        ("from prefectish.cache_policies import DEFAULT", "cannot import name 'DEFAULT'"),
+        ("from prefectish.cache_policies import DEFAULT", "has no DEFAULT: write INPUTS, TASK_SOURCE, NO_CACHE"),
+        ("from prefectish.cache_policies import nothing", "cannot import name 'nothing'"),
+        ("from prefectish.results import ResultStore", "write result=LocalResult(...)"),
+        ("from prefectish.schedules import Cron", "write CronSchedule or IntervalSchedule of prefectish.schedules"),
+        ("from prefectish.flows import flow", "write `from prefectish import flow`"),
+        ("from prefectish.locking.memory import MemoryLockManager", "prefectish.locking': computations"),
+        ("from prefectish.task_worker import serve", "call it in a function with @flow"),
+        ("from prefectish import Completed", "prefectish has no Completed: write Success(message, result=data)"),
+        ("from prefectish import get_run_context", "prefectish has no get_run_context: write prefectish.context"),
+        ("from prefectish import run_deployment", "prefectish has no run_deployment: write RunFlow('project/name')"),
+        ("from prefectish import ConcurrentTaskRunner", "write `from prefectish import ThreadPoolTaskRunner`"),
+        ("from prefectish import task_input_hash", "write `from prefectish.tasks import task_input_hash`"),
+        ("from prefectish import aserve", "write prefectish.serve(flow)"),
         ("from prefectish.nothing import of_the_kind", "^No module named 'prefectish.nothing'$"),
         ("from prefectish.backend import set_key_value", "list_keys: keep values in a file"),
         ("from prefectish.environments.storage import S3", "code is not stored here"),
@@ -168,7 +195,7 @@ def test_every_name_of_the_table_leads_out() -> None:
                 exec(f"from {ours} import {name}", {})
     for name in gone().keys() - HERE:
         module, _, last = name.replace("prefect", "prefectish", 1).rpartition(".")
-        is_module = module not in sys.modules or hasattr(sys.modules[module], "__path__")
+        is_module = not imports(module) or hasattr(sys.modules[module], "__path__")
         with pytest.raises(ImportError) as caught:
             exec(f"import {module}.{last}" if is_module else f"from {module} import {last}", {})
         assert way_out(name).instead in str(caught.value) or "write `from" in str(caught.value)
@@ -189,6 +216,37 @@ def test_other_names_are_unknown_as_ever() -> None:
         prefectish.no_such_name  # noqa: B018
     with pytest.raises(ImportError, match="Client: there is no server"):
         prefectish.Client  # noqa: B018
+
+
+@task
+def named(x):
+    return x
+
+
+def kept() -> dict[str, list[object]]:
+    """Return what Prefect 2 and 3 have, too, by its kind."""
+    found: dict[str, list[object]] = {"task": [named], "context": [context]}
+
+    @flow(history=False)
+    def keeps() -> None:
+        found["state"] = [named(1, return_state=True)]
+        found["future"] = [named.submit(1), named.map([1])]
+
+    keeps()
+    return {**found, "flow": [keeps]}
+
+
+@pytest.mark.parametrize("kind", sorted(ATTRIBUTES))
+def test_mr6_attribute_that_is_not_here_says_what_to_write(kind: str) -> None:
+    for found in kept()[kind]:
+        for name, instead in ATTRIBUTES[kind].items():
+            with pytest.raises(AttributeError, match=re.escape(f"{name!r}")) as caught:
+                getattr(found, name)
+            assert str(caught.value).endswith(f"; {instead}")
+        with pytest.raises(AttributeError) as caught:
+            found.no_such_name  # noqa: B018
+        assert "write task" not in str(caught.value)
+        assert not hasattr(found, "_no_such_name")
 
 
 @pytest.mark.parametrize("name", sorted(OF_FLOWS))

@@ -21,7 +21,7 @@ from prefectish import (
     tasks,
 )
 from prefectish.cache_policies import INPUTS, NO_CACHE, TASK_SOURCE
-from prefectish.engine.state import Failed, Success
+from prefectish.engine.state import Cancelled, Cancelling, Crashed, Failed, Mapped, Paused, Running, Success
 from prefectish.errors import FlowDefinitionError
 from prefectish.results import LocalResult
 
@@ -233,7 +233,13 @@ def test_mr6_task_runners_are_executors():
 
 
 def test_mr6_states_are_completed():
-    assert (Success().is_completed(), Failed("no").is_completed()) == (True, False)
+    states = (Success(), Failed("no"), Cancelled(), Cancelling(), Crashed(), Paused(), Mapped(), Running())
+    questions = ("completed", "final", "cancelled", "cancelling", "crashed", "paused")
+    assert {type(s).__name__: [q for q in questions if getattr(s, f"is_{q}")()] for s in states} == {
+        "Success": ["completed", "final"], "Failed": ["final"], "Cancelled": ["final", "cancelled"],
+        "Cancelling": ["cancelling"], "Crashed": ["final", "crashed"], "Paused": ["paused"],
+        "Mapped": ["completed", "final"], "Running": [],
+    }  # fmt: skip
 
 
 def by_graph(made, *args):

@@ -75,7 +75,10 @@ class Context:
             pass
         if name == "logger":
             return get_logger()
-        raise AttributeError(f"context has no {name!r} here: it is set in a run, or by `with context({name}=...)`")
+        from prefectish.prefect_names import instead_of
+
+        way_out = instead_of("context", name) or f": it is set in a run, or by `with context({name}=...)`"
+        raise AttributeError(f"context has no {name!r} here{way_out}")
 
     def __getitem__(self, name: str) -> Any:
         try:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, overload
 
+from prefectish.engine.state_names import LaterNames
 from prefectish.engine.task_counts import TASK_NAME, TaskCounts
 from prefectish.safe_repr import as_html, printable
 
@@ -424,7 +425,7 @@ class Classes:
         raise NotImplementedError
 
 
-class Readable:
+class Readable(LaterNames):
     """What can be asked of every state: the state of a flow answers by task, that of a map by index."""
 
     __slots__ = ()
@@ -458,10 +459,6 @@ class Readable:
                 raise IndexError(f"there is no child {which!r}: the map has {len(children)}") from None
         states = _tasks_of(self)
         return states[task_of({task: _slug(states, task) for task in states}, which)]
-
-    def is_completed(self) -> bool:
-        """Tell whether it ended well: `is_successful` under the name of later Prefects."""
-        return self.is_successful()  # type: ignore[attr-defined, no-any-return]
 
     def story(self, key: str) -> str:
         """Return what happened to a task (``"load"``) or a child (``"load[17]"``) of the run, moment by moment.

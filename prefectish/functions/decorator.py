@@ -26,6 +26,7 @@ from prefectish.functions.flow_attempts import FlowAttempt, captured, resolved
 from prefectish.functions.given_states import GivenStates
 from prefectish.functions.signature import BoundSignature
 from prefectish.kinds import is_a
+from prefectish.missing_names import LeadsOut
 from prefectish.tasks import spellings
 from prefectish.tasks.hooks import hook_handlers
 from prefectish.tasks.options import near_option
@@ -49,7 +50,7 @@ else:
     P, R = ParamSpec("P"), TypeVar("R")
 
 
-class FlowFunction(Deployable, Generic[P, R]):
+class FlowFunction(LeadsOut, Deployable, Generic[P, R]):
     """A function that runs as a flow when it is called; made by :func:`flow`.
 
     Attributes
@@ -69,6 +70,8 @@ class FlowFunction(Deployable, Generic[P, R]):
     schedule
         When `run` runs it; None for once, at once.
     """
+
+    _kind = "flow"
 
     def __init__(
         self,

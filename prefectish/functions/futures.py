@@ -17,6 +17,7 @@ from prefectish.functions.bodies import refuse_in_body
 from prefectish.functions.call_requests import CancelCall, CancelMap, MapCall, ReleaseMap, ReleaseResult
 from prefectish.functions.results import not_finished_error, value_of
 from prefectish.functions.settled import Settled
+from prefectish.missing_names import LeadsOut
 
 if TYPE_CHECKING:
     from prefectish.functions.function_run import FunctionRun
@@ -25,7 +26,7 @@ R = TypeVar("R", covariant=True)
 PENDING = Pending()
 
 
-class TaskFuture(Generic[R]):
+class TaskFuture(LeadsOut, Generic[R]):
     """A call that runs, or a child of a map.
 
     Attributes
@@ -34,6 +35,7 @@ class TaskFuture(Generic[R]):
         Of the task run, such as ``load-1[3]``.
     """
 
+    _kind = "future"
     __slots__ = ("__weakref__", "_map_future", "_outcome", "_returns_state", "_run", "task_name")
 
     def __init__(self, run: FunctionRun, outcome: Settled, task_name: TaskName, returns_state: bool = False) -> None:
@@ -201,11 +203,13 @@ def _awaited(then: Callable[[Callable[[Any], None]], None]) -> Generator[Any, No
     yield from known
 
 
-class MapFuture(Sequence[TaskFuture[R]]):
+class MapFuture(LeadsOut, Sequence[TaskFuture[R]]):
     """A map that runs: a sequence of the futures of its children, made as they are asked for.
 
     A child has one future, as long as it is referenced.
     """
+
+    _kind = "future"
 
     def __init__(self, run: FunctionRun, map_call: MapCall, task_name: TaskName, returns_state: bool = False) -> None:
         self._run = run

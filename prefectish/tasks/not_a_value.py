@@ -11,6 +11,7 @@ import warnings
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from prefectish.engine.context import current
+from prefectish.missing_names import missing_attribute
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -51,11 +52,12 @@ class NotAValue:
             raise self._refusal("no members", "the test")
 
         def __getattr__(self, name: str) -> NoReturn:
-            if name.startswith("_"):
-                raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+            error = missing_attribute(self, "task", name)
+            if name.startswith("_") or "; " in str(error):
+                raise error
             own = self.__dict__.get("name", "the task")
             raise AttributeError(
-                f"{type(self).__name__!r} object has no attribute {name!r}: {own!r} is a task, and what it returns is "
+                f"{error}: {own!r} is a task, and what it returns is "
                 f"not known while the flow is built; use .{name} in a task that takes it"
             )
 
