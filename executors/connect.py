@@ -18,12 +18,13 @@ from typing import Any
 import dask
 from dask.utils import parse_timedelta
 from distributed import Client, Future, Security
+from distributed.utils import format_dashboard_link
 
 from prefectish.errors import FlowDefinitionError, SchedulerLost
 from prefectish.executors.dask_api import is_asynchronous, wait_for_end
 from prefectish.executors.dasks_ways import address_in, configured_address, log_dashboard
 from prefectish.executors.own_cluster import start_own_cluster
-from prefectish.executors.preflight import preflight
+from prefectish.executors.preflight import Presence, preflight
 from prefectish.executors.probe import await_scheduler, is_encrypted, is_loopback, masked
 from prefectish.executors.waker import Waker
 
@@ -48,16 +49,25 @@ class Connection:
         The client was opened for the run, and is closed after it.
     temporary
         The cluster was started for the run too.
+    presence
+        What the scheduler said of its cluster when it was asked before the run; None if it was not.
     """
 
-    __slots__ = ("_adapt", "client", "owned", "temporary")
+    __slots__ = ("_adapt", "client", "owned", "presence", "temporary")
 
     def __init__(
-        self, client: Client, *, owned: bool, temporary: bool, adapt_kwargs: Mapping[str, Any] | None = None
+        self,
+        client: Client,
+        *,
+        owned: bool,
+        temporary: bool,
+        adapt_kwargs: Mapping[str, Any] | None = None,
+        presence: Presence | None = None,
     ) -> None:
         self.client = client
         self.owned = owned
         self.temporary = temporary
+        self.presence = presence
         self._adapt = adapt_kwargs or {}
 
     def workers(self) -> dict[str, dict[str, Any]]:
@@ -87,9 +97,22 @@ class Connection:
         """Return the number of threads of all present workers; one small message."""
         return int(self._identity(0)["total_threads"])
 
+    @property
+    def dashboard_link(self) -> str | None:
+        """Return the address of the cluster's dashboard; None if it serves none."""
+        if self.presence is not None and self.client.cluster is None and self.client.scheduler is not None:
+            port, address = self.presence.dashboard_port, self.client.scheduler.address
+            if port is None:
+                return None
+            return str(format_dashboard_link(address.partition("://")[2].split(":")[0], port))
+        try:
+            return str(self.client.dashboard_link or "") or None
+        except (AttributeError, KeyError, ValueError, OSError):  # a scheduler without one, or that is gone
+            return None
+
     def maximum_threads(self) -> int:
-        """Return the number of threads the cluster may grow to; the present ones, if no maximum is set."""
-        now = self.total_threads()
+        """Return the number of threads the cluster may grow to; the ones when the run began, if no maximum is set."""
+        now = self.total_threads() if self.presence is None else self.presence.threads
         cores, workers = self._adapt.get("maximum_cores"), self._adapt.get("maximum")
         if cores is not None:
             return max(now, int(cores))
@@ -221,9 +244,10 @@ def connect(
         client = _open(stack, found, opened, arguments)
         if dashboard:
             log_dashboard(client.dashboard_link)
+        presence = None
         if address is not None or cluster_class is not None:  # a temporary cluster runs what this process runs
-            preflight(client)
-        yield Connection(client, owned=True, temporary=address is None, adapt_kwargs=adapt_kwargs)
+            presence = preflight(client)
+        yield Connection(client, owned=True, temporary=address is None, adapt_kwargs=adapt_kwargs, presence=presence)
 
 
 def _check(given: Mapping[str, Any]) -> None:
@@ -256,8 +280,7 @@ def _borrow(client: Client, require_tls: bool) -> Connection:
     if client.status != "running" or client.scheduler is None:
         raise SchedulerLost(f"client must be connected to its scheduler, got one that is {client.status}")
     _check_encrypted(client.scheduler.address, require_tls)
-    preflight(client)
-    return Connection(client, owned=False, temporary=False)
+    return Connection(client, owned=False, temporary=False, presence=preflight(client))
 
 
 # ---------------------------------------------------------------------- a scheduler at an address

@@ -11,6 +11,8 @@ from prefectish.executors.same_modules import TOPIC, log_sent_away
 
 def register_listeners(connection: Connection) -> None:
     """Give the scheduler the plugins that hear what workers and sessions tell, unless it has them, without waiting."""
+    there = () if connection.presence is None else connection.presence.plugins
     for plugin in (departures.Departures(), lifetimes.Lifetimes(), past_queue.PastQueue()):
-        capture(connection.begin, registered(connection.client, plugin, plugin.name))
+        if plugin.name not in there:
+            capture(connection.begin, registered(connection.client, plugin, plugin.name))
     connection.client.subscribe_topic(TOPIC, log_sent_away)

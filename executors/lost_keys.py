@@ -171,11 +171,17 @@ class LossWatch:
             )
         return Lost(LossCause.SCHEDULER_LOST, detail="the scheduler was lost", fatal=True)
 
-    def wait(self, question: Coroutine[Any, Any, Any], limit: float | None = None) -> Any:
+    def begin(self, question: Coroutine[Any, Any, Any]) -> Answer[Any]:
+        """Ask the cluster, and wait for its answer later."""
+        return self.connection.begin(question)
+
+    def wait(self, question: Coroutine[Any, Any, Any] | Answer[Any], limit: float | None = None) -> Any:
         """Return the answer of the cluster to a question, whatever it raises too.
 
         Parameters
         ----------
+        question
+            Or the answer to one that was asked before.
         limit
             How long to wait, in seconds; then the question is dropped, and can be asked again. None for a question that
             the scheduler answers by itself; others may hang on a worker, which is not its silence.
@@ -187,7 +193,8 @@ class LossWatch:
         SchedulerLost
             There was none within `no_workers_timeout`, and the scheduler answers nothing else either.
         """
-        answer, began = self.connection.begin(question), time.monotonic()
+        answer = question if isinstance(question, Answer) else self.connection.begin(question)
+        began = time.monotonic()
         while True:
             try:
                 return answer.result(_LOOK_INTERVAL if limit is None else min(_LOOK_INTERVAL, limit))

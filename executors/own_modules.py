@@ -194,7 +194,10 @@ def is_own(name: str) -> bool:
 def _file_of(name: str) -> str | None:
     module = sys.modules.get(name)
     spec = getattr(module, "__spec__", None) if module is not None else _spec_of(name)
-    return os.path.realpath(spec.origin) if spec is not None and spec.has_location and spec.origin else None
+    return _real_path(spec.origin) if spec is not None and spec.has_location and spec.origin else None
+
+
+_real_path = lru_cache(maxsize=4096)(os.path.realpath)
 
 
 def _spec_of(name: str) -> Any:
@@ -240,8 +243,13 @@ def content(name: str) -> Content | None:
 
 def _is_newer(file: str) -> bool:
     """Whether a file may have changed since this process began."""
-    began: float = psutil.Process().create_time()
-    return changed_at(file) > began - 1
+    return changed_at(file) > _began(os.getpid()) - 1
+
+
+@cache
+def _began(pid: int) -> float:
+    """Return when a process began, in seconds since the epoch."""
+    return float(psutil.Process(pid).create_time())
 
 
 def changed_at(file: str) -> float:

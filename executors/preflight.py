@@ -1,16 +1,23 @@
-"""Check once, before anything is submitted, that scheduler and workers can run what a run sends them."""
+"""Check once, before anything is submitted, that scheduler and workers can run what a run sends them.
+
+What a process answers holds as long as it lives. So a client asks each process once, and before each further run only
+the scheduler, which workers there are: those that joined since are asked, too.
+"""
 
 from __future__ import annotations
 
 import sys
 import warnings
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any, NamedTuple
+from weakref import WeakKeyDictionary
 
 from distributed import Client
 
 import prefectish
+from prefectish.engine.capture import Error, capture
 from prefectish.errors import EnvironmentMismatch
+from prefectish.executors.dask_api import asked_on_scheduler
 
 # An expression, because a function of this package could be loaded only where it is installed.
 _QUESTION = """(
@@ -19,8 +26,51 @@ _QUESTION = """(
 )"""
 
 
-def preflight(client: Client) -> None:
+#: Versions of Python and prefectish, None if it is missing.
+Versions = tuple[tuple[int, int], str | None]
+
+
+class Presence(NamedTuple):
+    """What a scheduler says of its cluster, when a run begins.
+
+    Attributes
+    ----------
+    scheduler
+        Identifier of its process.
+    workers
+        Identifiers of the processes of workers, by address.
+    threads
+        Of all workers.
+    dashboard_port
+        None if it serves no dashboard.
+    plugins
+        Names of the plugins it has.
+    """
+
+    scheduler: str
+    workers: Mapping[str, str]
+    threads: int
+    dashboard_port: int | None
+    plugins: Collection[str]
+
+
+class _Known:
+    """What the processes of a client's cluster have answered."""
+
+    def __init__(self) -> None:
+        self.presence: Presence | None = None
+        self.versions: dict[str, Versions] = {}  # by identifier of the process
+
+
+_known: WeakKeyDictionary[Client, _Known] = WeakKeyDictionary()
+
+
+def preflight(client: Client) -> Presence | None:
     """Compare this process with the scheduler and its present workers.
+
+    Returns
+    -------
+    What the scheduler says of its cluster; None if it runs no functions, or not those of this package.
 
     Raises
     ------
@@ -33,20 +83,57 @@ def preflight(client: Client) -> None:
         Prefectish has another version somewhere. (Dask itself warns of other packages.)
     """
     compare(_ask(client), sys.version_info[:2], prefectish.__version__)
+    known = _known.get(client)
+    return None if known is None else known.presence
 
 
-def _ask(client: Client) -> dict[str, tuple[tuple[int, int], str | None]]:
+def _ask(client: Client) -> dict[str, Versions]:
     """Return the versions of Python and prefectish by address; without those that do not answer."""
-    answers: dict[str, Any] = client.run(eval, _QUESTION, on_error="return")
-    workers = {f"worker {address}": answer for address, answer in answers.items() if isinstance(answer, tuple)}
-    try:
-        scheduler = {f"scheduler {client.scheduler.address}": client.run_on_scheduler(eval, _QUESTION)}
-    except ValueError:  # it does not run functions: some clusters are set up so
-        scheduler = {}
-    return scheduler | workers
+    known = _known.setdefault(client, _Known())
+    place = f"scheduler {client.scheduler.address}"
+    presence = _look(client) if known.versions else None
+    if presence is None or presence.scheduler not in known.versions:
+        known.presence, known.versions = None, {}
+        try:
+            versions: Versions = client.run_on_scheduler(eval, _QUESTION)
+        except ValueError:  # it does not run functions: some clusters are set up so
+            return {f"worker {address}": there for address, there in _ask_workers(client, None).items()}
+        presence = _look(client) if versions[1] == prefectish.__version__ else None
+        if presence is None:
+            workers = {f"worker {address}": there for address, there in _ask_workers(client, None).items()}
+            return {place: versions, **workers}
+        known.versions[presence.scheduler] = versions
+    present = {presence.scheduler, *presence.workers.values()}
+    known.versions = {ident: there for ident, there in known.versions.items() if ident in present}
+    new = [address for address, ident in presence.workers.items() if ident not in known.versions]
+    for address, there in (_ask_workers(client, new) if new else {}).items():
+        known.versions[presence.workers[address]] = there
+    known.presence = presence
+    answered = {f"worker {a}": known.versions[i] for a, i in presence.workers.items() if i in known.versions}
+    return {place: known.versions[presence.scheduler], **answered}
 
 
-def compare(answers: Mapping[str, tuple[tuple[int, int], str | None]], python: tuple[int, int], version: str) -> None:
+def _ask_workers(client: Client, which: list[str] | None) -> dict[str, Versions]:
+    """Ask workers, all or those at some addresses."""
+    answers: dict[str, Any] = client.run(eval, _QUESTION, workers=which, on_error="return")
+    return {address: answer for address, answer in answers.items() if isinstance(answer, tuple)}
+
+
+def _look(client: Client) -> Presence | None:
+    """Ask the scheduler who is there; None if it does not run functions of this package."""
+    outcome = capture(client.sync, asked_on_scheduler, client, who_is_there)
+    return None if isinstance(outcome, Error) else outcome.value
+
+
+def who_is_there(dask_scheduler: Any = None) -> Presence:
+    """Say of a scheduler, where this runs, which processes its cluster has."""
+    workers = {address: worker.server_id for address, worker in dask_scheduler.workers.items()}
+    dashboard = dask_scheduler.services.get("dashboard")
+    port = None if dashboard is None else dashboard.port
+    return Presence(dask_scheduler.id, workers, dask_scheduler.total_nthreads, port, [*dask_scheduler.plugins])
+
+
+def compare(answers: Mapping[str, Versions], python: tuple[int, int], version: str) -> None:
     """Raise or warn as :func:`preflight` says.
 
     Parameters

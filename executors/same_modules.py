@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from concurrent.futures import Future as Answer
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from distributed import Client, Reschedule, get_worker
 
@@ -67,6 +68,14 @@ def _compare_here(wanted: tuple[tuple[Any, ...], ...]) -> list[str]:
     return _found(wanted)
 
 
+class _Question(NamedTuple):
+    """What workers were asked, of which modules, and the pickles of tasks that reach them, by slug."""
+
+    answer: Answer[dict[str, list[str]]]
+    wanted: Mapping[str, Content]
+    payloads: Mapping[str, bytes]
+
+
 class SameModules:
     """Compares the modules that the tasks of a run reach."""
 
@@ -74,6 +83,7 @@ class SameModules:
         self._client = client
         self._watch = watch
         self._known: dict[str, Content] = {}
+        self._asked: list[_Question] = []
         self.shipment: Shipment | None = None  # the modules that travel need not be there
 
     @property
@@ -82,12 +92,12 @@ class SameModules:
         return Guard(self._known) if self._known else None
 
     def check(self, tasks: Mapping[str, tuple[bytes, Any]]) -> None:
-        """Compare the modules that tasks reach on all workers; `tasks` are their pickles and bodies, by slug.
+        """Have all workers compare the modules that tasks reach, while this process goes on until :meth:`settle`.
 
-        Raises
-        ------
-        EnvironmentMismatch
-            A worker has another version of one, or none.
+        Parameters
+        ----------
+        tasks
+            Pickles and bodies of the tasks, by slug.
         """
         found = without(
             reached([payload for payload, _ in tasks.values()], [body for _, body in tasks.values()]), self.shipment
@@ -96,14 +106,28 @@ class SameModules:
         if not new:
             return
         question = asked_on_workers(self._client, _compare_here, wanted=Guard(new).__reduce__()[1][0])
-        try:
-            answers: dict[str, list[str]] = self._watch.wait(question, PATIENCE)
-        except (NoAnswer, OSError):
-            answers = {}
-        other = {worker: found for worker, found in answers.items() if found}
-        if other:
-            raise EnvironmentMismatch(_text(other, new, {slug: payload for slug, (payload, _) in tasks.items()}))
+        self._asked.append(
+            _Question(self._watch.begin(question), new, {slug: each for slug, (each, _) in tasks.items()})
+        )
         self._known |= new
+
+    def settle(self) -> None:
+        """Wait for what workers were asked, before anything is sent that they run.
+
+        Raises
+        ------
+        EnvironmentMismatch
+            A worker has another version of a module, or none.
+        """
+        while self._asked:
+            asked = self._asked.pop(0)
+            try:
+                answers: dict[str, list[str]] = self._watch.wait(asked.answer, PATIENCE)
+            except (NoAnswer, OSError):
+                continue
+            other = {worker: found for worker, found in answers.items() if found}
+            if other:
+                raise EnvironmentMismatch(_text(other, asked.wanted, asked.payloads))
 
 
 def _text(other: Mapping[str, list[str]], wanted: Mapping[str, Content], tasks: Mapping[str, bytes]) -> str:

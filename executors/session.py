@@ -168,14 +168,12 @@ class ClusterSession:
     @property
     def dashboard_link(self) -> str | None:
         """Return the address of the cluster's dashboard; None if it serves none."""
-        try:
-            return str(self.connection.client.dashboard_link or "") or None
-        except (AttributeError, KeyError, ValueError, OSError):  # a scheduler without one, or that is gone
-            return None
+        return self.connection.dashboard_link
 
     def submit(self, jobs: Sequence[Job | Bundle]) -> None:
         """Send the graphs of `jobs` to the scheduler, one message for each placement."""
         graphs: Graphs = {}
+        self.modules.settle()
         try:
             self._lower_all(jobs, graphs)
         except SchedulerLost as fault:  # no worker accepts what the jobs need
@@ -239,7 +237,7 @@ class ClusterSession:
         return all(key in self.open_keys or key in here or key in self._weighed for key in keys)
 
     def _compare_modules(self, steps: Iterable[Step | StepSpec]) -> None:
-        """Compare the user's own modules that tasks reach, of those that are new."""
+        """Begin to compare the user's own modules that tasks reach, of those that are new."""
         new = [step for step in steps if step.number not in self._compared]
         self._compared.update(step.number for step in new)
         if new and self.shipment is not None:
@@ -375,6 +373,7 @@ class ClusterSession:
     def _pack(self, spec: ChainSpec) -> tuple[PackedChain, ChainBytes]:
         add_task_payloads(spec, self.tasks)
         self._compare_modules(spec.steps)
+        self.modules.settle()
         parcel = None if self.shipment is None else self.shipment.parcel
         guards = parcel, self.modules.guard, None if self.checks is None else self.checks.guard
         payload, held = pack_chain(spec, self.tasks, guards)
