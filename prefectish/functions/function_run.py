@@ -54,7 +54,7 @@ from prefectish.functions.call_requests import (
 )
 from prefectish.functions.calls import CallQueue
 from prefectish.functions.dynamic_plan import DynamicPlan, InputSpec, empty_plan
-from prefectish.functions.futures import MapFuture, TaskFuture
+from prefectish.functions.futures import CallFuture, MapFuture, TaskFuture
 from prefectish.functions.given_states import GivenStates
 from prefectish.functions.results import not_finished_error, owned, value_of
 from prefectish.functions.settled import Settled
@@ -313,12 +313,12 @@ class FunctionRun:
     # -- calls -----------------------------------------------------------------------------------------------------
 
     def call(self, task: Task, args: tuple[Any, ...], kwargs: dict[str, Any], options: CallOptions) -> Any:
-        """Run a task and wait for it; a coroutine function gives a future to be awaited in an async flow function."""
+        """Run a task and wait for it; a coroutine function gives what is to be awaited in an async flow function."""
         if self.waits:
             import inspect
 
-            if inspect.iscoroutinefunction(task.run):
-                return self.submit(task, args, kwargs, options)
+            if inspect.iscoroutinefunction(task.run) and not maps_over(args, kwargs):
+                return CallFuture(self, *self._submitted(task, args, kwargs, options), options)
         if maps_over(args, kwargs):
             return self.map(task, args, kwargs, options, mapped=False)
         self._check_open(task)
@@ -389,6 +389,17 @@ class FunctionRun:
         """Submit a call, and return its future at once, or its state once known; a map if an argument is ``mapped``."""
         if maps_over(args, kwargs):
             return self.map(task, args, kwargs, options, mapped=False)
+        outcome, name = self._submitted(task, args, kwargs, options)
+        if options.waits_for_state:
+            outcome.wait()
+            state = self.owned(_known_state(outcome))
+            self.control.mailbox.post_later(ReleaseResult(outcome))
+            return state
+        return TaskFuture(self, outcome, name, options.returns_state)
+
+    def _submitted(
+        self, task: Task, args: tuple[Any, ...], kwargs: dict[str, Any], options: CallOptions
+    ) -> tuple[Settled, TaskName]:
         self._check_open(task)
         start = self._given_states.take(task)
         task = self._variant(task, options)
@@ -396,13 +407,8 @@ class FunctionRun:
         signature = self._signature(task, given)
         outcome = self._enqueue(signature, given, start)
         outcome.read = options.returns_state
-        if options.waits_for_state:
-            outcome.wait()
-            state = self.owned(_known_state(outcome))
-            self.control.mailbox.post_later(ReleaseResult(outcome))
-            return state
-        name = signature.step_state.step
-        return TaskFuture(self, outcome, TaskName(name.name, name.slug, task.tags), options.returns_state)
+        step = signature.step_state.step
+        return outcome, TaskName(step.name, step.slug, task.tags)
 
     def _enqueue(self, signature: CallSignature, given: Arguments, start: State | None) -> Settled:
         row = next(signature.rows)

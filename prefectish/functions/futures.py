@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Generator, Iterable, Iterator, Sequence
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar, overload
 from weakref import WeakValueDictionary
@@ -20,6 +20,7 @@ from prefectish.functions.settled import Settled
 from prefectish.missing_names import LeadsOut
 
 if TYPE_CHECKING:
+    from prefectish.engine.call_options import CallOptions
     from prefectish.functions.function_run import FunctionRun
 
 R = TypeVar("R", covariant=True)
@@ -183,6 +184,45 @@ class TaskFuture(LeadsOut, Generic[R]):
 
     def __repr__(self) -> str:
         return f"<TaskFuture: {self.name}, {type(self._outcome.state or self._outcome.waiting or PENDING).__name__}>"
+
+
+class CallFuture(TaskFuture[R], Coroutine[Any, Any, R]):
+    """A call of an async task in an async flow function, which runs at once.
+
+    It is also what the call is without a flow: a coroutine, for `await` and whatever takes one, as
+    :func:`asyncio.create_task` does. It may be awaited several times.
+    """
+
+    __slots__ = ("_gives_state", "_steps")
+
+    def __init__(self, run: FunctionRun, outcome: Settled, task_name: TaskName, options: CallOptions) -> None:
+        super().__init__(run, outcome, task_name, options.returns_state)
+        self._gives_state = options.return_state
+        self._steps: Generator[Any, None, R] | None = None  # of the event loop that takes it as a coroutine
+
+    def __await__(self) -> Generator[Any, None, R]:
+        """Wait for the end of the call in an event loop, and return what the call returns."""
+        refuse_in_body(self)
+        yield from _awaited(self._outcome.then)
+        return self.state if self._gives_state else self.result()  # type: ignore[return-value]
+
+    def send(self, value: Any, /) -> Any:
+        """Go on until the next wait, for an event loop."""
+        if self._steps is None:
+            self._steps = self.__await__()
+        return self._steps.send(value)
+
+    def throw(self, kind: Any, value: Any = None, traceback: Any = None, /) -> Any:
+        """Raise an error where the coroutine waits, for an event loop."""
+        error = kind if value is None else value
+        if self._steps is None:
+            raise error
+        return self._steps.throw(error)
+
+    def close(self) -> None:
+        """Wait no more; the call goes on."""
+        if self._steps is not None:
+            self._steps.close()
 
 
 def _awaited(then: Callable[[Callable[[Any], None]], None]) -> Generator[Any, None, None]:
