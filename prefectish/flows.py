@@ -26,7 +26,7 @@ from prefectish.missing_names import NotOfFlows, lead_out, option_of_flows
 from prefectish.parameters import settle_run
 from prefectish.safe_repr import as_html
 from prefectish.task_graph import check_results
-from prefectish.tasks.hooks import hook_handlers
+from prefectish.tasks.hooks import Hooked, hook_handlers
 from prefectish.tasks.options import function, handler_list, near_option, seconds, store
 from prefectish.tasks.task import Task
 
@@ -44,7 +44,7 @@ _OPTIONS = (
 NO_DEFAULTS: Mapping[str, Any] = {}
 
 
-class Flow(FlowGraph, Deployable):
+class Flow(Hooked, FlowGraph, Deployable):
     """A graph of tasks that is run as one.
 
     Parameters

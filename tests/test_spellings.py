@@ -288,3 +288,36 @@ def test_mr6_cache_policies_mean_the_same_in_both_front_ends(front, policy, runs
     assert [front(cached, 5).is_completed() for _ in range(2)] == [True, True]
     assert (len(lines(ran)), front(kept, 3).result) == (runs, 3)
     assert len([path for path in tmp_path.rglob("*") if path.is_file()]) == 2
+
+
+def test_mr6_hooks_are_given_by_decorators(executor, in_process):
+    told = []
+
+    @task
+    def half(x):
+        return 1 / x
+
+    @flow(executor=executor, history=False)
+    def halves(x):
+        return half(x)
+
+    @half.on_completion
+    @half.on_failure
+    def of_task(task, run, state):
+        told.append((task.name, type(state).__name__))
+
+    @halves.on_completion
+    @halves.on_failure
+    def of_flow(flow, state):
+        told.append((flow.name, type(state).__name__))
+
+    assert halves(1) == 1
+    halves(0, return_state=True)
+    with Flow("graph") as graph:
+        half(1)
+    graph.on_completion(of_flow)
+    graph.run(history=False)
+    expected = [("half", "Success"), ("halves", "Success"), ("half", "Failed"), ("halves", "Failed")]
+    whole = [*expected, ("half", "Success"), ("graph", "Success")]
+    assert told == (whole if in_process else [pair for pair in whole if pair[0] != "half" or pair is whole[4]])
+    assert of_task.__name__ == "of_task"

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from functools import partial
 from importlib import import_module
+from types import MethodType
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypedDict, Unpack, overload
 
 from prefectish.config import switch
@@ -28,7 +29,8 @@ from prefectish.functions.signature import BoundSignature
 from prefectish.kinds import is_a
 from prefectish.missing_names import LeadsOut
 from prefectish.tasks import spellings
-from prefectish.tasks.hooks import hook_handlers
+from prefectish.tasks.hooks import Hooked, hook_handlers
+from prefectish.tasks.methods import plain_function
 from prefectish.tasks.options import near_option
 from prefectish.tasks.options import seconds as seconds_of
 
@@ -50,7 +52,7 @@ else:
     P, R = ParamSpec("P"), TypeVar("R")
 
 
-class FlowFunction(LeadsOut, Deployable, Generic[P, R]):
+class FlowFunction(LeadsOut, Hooked, Deployable, Generic[P, R]):
     """A function that runs as a flow when it is called; made by :func:`flow`.
 
     Attributes
@@ -72,6 +74,7 @@ class FlowFunction(LeadsOut, Deployable, Generic[P, R]):
     """
 
     _kind = "flow"
+    method: type | None = None  # what a classmethod or staticmethod says that it receives
 
     def __init__(
         self,
@@ -122,6 +125,7 @@ class FlowFunction(LeadsOut, Deployable, Generic[P, R]):
         chosen = executor if executor is not None else task_runner
         given = {"name": name or self.name, "executor": self.options.executor if chosen is None else chosen}
         new: FlowFunction[P, R] = flow(self.function, **{**self._own(), **given, **options})
+        new.method = self.method
         return new
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
@@ -429,9 +433,10 @@ class FlowFunction(LeadsOut, Deployable, Generic[P, R]):
             await asyncio.sleep(attempted.delay())
 
     def __get__(self, instance: Any, owner: type | None = None) -> Any:
-        if instance is None:
+        of = owner if self.method is classmethod else instance
+        if of is None or self.method is staticmethod:
             return self
-        return flow(self.function.__get__(instance, owner), **self._own())
+        return flow(MethodType(self.function, of), **self._own())
 
     def _own(self) -> dict[str, Any]:
         o = self.options
@@ -568,9 +573,10 @@ def flow(
     if function is None:
         options = {key: value for key, value in locals().items() if key not in ("function", "unknown")}
         return functools.partial(flow, **options)
-    if not callable(function) or isinstance(function, type) or hasattr(function, "state_handlers"):
+    plain, method = plain_function(function)
+    if not callable(plain) or isinstance(plain, type) or hasattr(plain, "state_handlers"):
         raise FlowDefinitionError(f"@flow needs a function, got {function!r}")
-    if inspect.isasyncgenfunction(function):
+    if inspect.isasyncgenfunction(plain):
         raise FlowDefinitionError(f"{function!r} is an async generator, which cannot be a flow: return a list")
     if schedule is not None and not hasattr(schedule, "next"):
         raise TypeError(f"schedule must be a Schedule, got {schedule!r}; see prefectish.schedules")
@@ -592,7 +598,8 @@ def flow(
         "description": description,
         "schedule": schedule,
     }
-    made = FlowFunction(function, name, run_options, handlers, result, validate_parameters, **more)
+    made = FlowFunction(plain, name, run_options, handlers, result, validate_parameters, **more)
+    made.method = method
     _check_run_name(flow_run_name, made.signature)
     return made
 

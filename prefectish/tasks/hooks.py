@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from prefectish.engine.context import current
 from prefectish.engine.handlers import Handler, callback_factory
 from prefectish.engine.state import State
+
+H = TypeVar("H", bound=Callable[..., Any])
 
 
 class RunFacts(NamedTuple):
@@ -55,6 +57,22 @@ class Hook:
 
     def __repr__(self) -> str:
         return repr(self.function)
+
+
+class Hooked:
+    """Mixin of tasks and flows, whose hooks can be given by decorators, too."""
+
+    state_handlers: list[Handler]
+
+    def on_completion(self, hook: H) -> H:
+        """Add a function that is called when it has ended well, as the option `on_completion` does; a decorator."""
+        self.state_handlers.extend(hook_handlers(hook, None))
+        return hook
+
+    def on_failure(self, hook: H) -> H:
+        """Add a function that is called when it has failed, as the option `on_failure` does; a decorator."""
+        self.state_handlers.extend(hook_handlers(None, hook))
+        return hook
 
 
 def _required(function: Callable[..., Any]) -> int:

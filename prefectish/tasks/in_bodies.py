@@ -22,6 +22,12 @@ def in_body() -> bool:
     return here.get("flow") is None and "task_run_id" in here
 
 
+def function_run() -> Any:
+    """Return the run of the enclosing flow function; None if calls are recorded, or rejected."""
+    here = current()
+    return None if here.get("flow") is not None else here.get("function_run")
+
+
 def call_in_body(task: Task, args: tuple[Any, ...], kwargs: Mapping[str, Any], options: Mapping[str, Any]) -> Any:
     """Run the function of a task in the body of another one; the first time in a run, a warning is logged.
 

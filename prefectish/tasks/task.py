@@ -23,7 +23,9 @@ from prefectish.tasks import options as task_options
 from prefectish.tasks.annotations import options_around
 from prefectish.tasks.call_options import options_of_call, several
 from prefectish.tasks.grouping import groups_of
-from prefectish.tasks.in_bodies import call_in_body, in_body, refuse_in_body
+from prefectish.tasks.hooks import Hooked
+from prefectish.tasks.in_bodies import call_in_body, function_run, in_body, refuse_in_body
+from prefectish.tasks.methods import Method, plain_function
 from prefectish.tasks.not_a_value import ResultOption
 from prefectish.tasks.options import NamedTaskOptions, TaskOptions, guess
 from prefectish.tasks.recording import FlowNode, Home
@@ -50,7 +52,7 @@ else:
     R, P, Body = TypeVar("R"), ParamSpec("P"), TypeVar("Body")
 
 
-class Task(FlowNode, Generic[R]):
+class Task(Hooked, FlowNode, Generic[R]):
     """A unit of work; subclasses define `run`, and :func:`task` makes a task from a function.
 
     For type checkers, `Task[R]` returns an `R`; a subclass declares it with its base: ``class Total(Task[float])``.
@@ -369,7 +371,7 @@ class Task(FlowNode, Generic[R]):
         """
         if wait_for is not None:
             upstream_tasks = [*several(upstream_tasks), *several(wait_for)]
-        run = self._function_run() if flow is None else None
+        run = function_run() if flow is None else None
         if run is not None:
             task_args = options_around(self, task_args)
             options = options_of_call(self, upstream_tasks, return_state, allow_failure, task_args)
@@ -432,7 +434,7 @@ class Task(FlowNode, Generic[R]):
         is returned immediately: a sequence of the futures of its children. With ``return_state=True`` it is waited for,
         and a list of the states of its children is returned, or of its own state if it could not begin.
         """
-        if flow is not None or self._function_run() is None:
+        if flow is not None or function_run() is None:
             if flow is None:
                 refuse_in_body(self, "map")
             task_args = {**(task_args or {}), "nout": None}
@@ -522,7 +524,7 @@ class Task(FlowNode, Generic[R]):
         TypeError
             If the arguments do not match the signature of the task function.
         """
-        run = self._function_run()
+        run = function_run()
         if run is None:
             refuse_in_body(self, "submit")
             raise FlowDefinitionError(
@@ -532,11 +534,6 @@ class Task(FlowNode, Generic[R]):
         task_args = options_around(self, task_args)
         options = options_of_call(self, wait_for, return_state, allow_failure, task_args)
         return run.submit(self, args, kwargs, options)
-
-    def _function_run(self) -> Any:
-        """Return the run of the enclosing flow function; None if calls are recorded, or rejected."""
-        context = current()
-        return None if context.get("flow") is not None else context.get("function_run")
 
     def _operate(self, name: str, function: Callable[..., Any], /, *operands: Any) -> Task:
         self._flow(None)
@@ -557,7 +554,7 @@ class Task(FlowNode, Generic[R]):
         return f"<Task: {printable(self.name)}>"
 
 
-class FunctionTask(Task[R], Generic[P, R, Body]):
+class FunctionTask(Method, Task[R], Generic[P, R, Body]):
     """A task made from a function or any callable with a signature.
 
     Parameters
@@ -645,6 +642,7 @@ def task(function: Callable[..., Any] | None = None, /, **options: Unpack[NamedT
         return functools.partial(task, **options)
     if isinstance(function, Task) or (isinstance(function, type) and issubclass(function, Task)):
         raise TypeError(f"{function!r} is already a task; use copy(...) to change options")
-    if not callable(function):
+    plain, method = plain_function(function)
+    if not callable(plain):
         raise TypeError(f"task must be used on a function, got {function!r}")
-    return FunctionTask(function, **options)
+    return FunctionTask(plain, **options).as_method(method)
