@@ -14,12 +14,12 @@ from distributed import Client
 from prefectish.engine.plan.steps import Plan
 from prefectish.engine.worker.body_progress import SENDER
 from prefectish.engine.worker.yielding import SENDER as YIELD_SENDER
+from prefectish.executors.addresses import check_size, split_client_kwargs
 from prefectish.executors.connect import connect, imported
-from prefectish.executors.dasks_ways import check_size, of_executor
 from prefectish.executors.first_calls import TaskChecks
-from prefectish.executors.own_place import place_given_up
 from prefectish.executors.probe import masked
 from prefectish.executors.progress_reports import heard_from_cluster, send_by_cluster, yield_by_cluster
+from prefectish.executors.seceding import seceded
 from prefectish.executors.session import ClusterSession
 from prefectish.executors.shipping import checked
 from prefectish.validation import unknown_argument
@@ -108,7 +108,7 @@ class DaskExecutor:
         size = {"n_workers": n_workers, "threads_per_worker": threads_per_worker, "memory_limit": memory_limit}
         size = {name: value for name, value in size.items() if value is not None}
         if client_kwargs:
-            own, client_kwargs = of_executor(client_kwargs)
+            own, client_kwargs = split_client_kwargs(client_kwargs)
             address = address if address is not None else own.get("address")
             scheduler_file = scheduler_file if scheduler_file is not None else own.get("scheduler_file")
             security = security if security is not None else own.get("security")
@@ -197,7 +197,7 @@ class DaskExecutor:
     def waited_for(self) -> AbstractContextManager[None]:
         """Return the block in which a thread waits for a run: a body on this cluster gives up its place meanwhile."""
         address = self.address if self.client is None else self.client.scheduler.address
-        return nullcontext() if address is None else place_given_up(address)
+        return nullcontext() if address is None else seceded(address)
 
     def __repr__(self) -> str:
         address = masked(self.address) if self.address else None

@@ -21,8 +21,8 @@ from distributed import Client, Future, Security
 from distributed.utils import format_dashboard_link
 
 from prefectish.errors import FlowDefinitionError, SchedulerLost
+from prefectish.executors.addresses import address_in, configured_address, log_dashboard
 from prefectish.executors.dask_api import is_asynchronous, wait_for_end
-from prefectish.executors.dasks_ways import address_in, configured_address, log_dashboard
 from prefectish.executors.own_cluster import start_own_cluster
 from prefectish.executors.preflight import Presence, preflight
 from prefectish.executors.probe import await_scheduler, is_encrypted, is_loopback, masked

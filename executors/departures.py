@@ -16,7 +16,7 @@ from distributed import SchedulerPlugin
 
 from prefectish.engine.scheduling.deaths import blamed
 from prefectish.executors.last_bodies import keys_in, note_at_nanny, note_here
-from prefectish.executors.past_queue import hold, is_of, is_short, let_go, run_of
+from prefectish.executors.past_queue import hold, is_of, is_short, release, run_of
 
 #: Name of the plugin on a scheduler; the number is that of its notes, for clusters that outlive this version.
 NAME = "prefectish-departures-2"
@@ -143,7 +143,7 @@ class Departures(SchedulerPlugin):  # type: ignore[misc]  # distributed has no t
         for task in tasks:
             if task.key in guilty:
                 task.suspicious += 1
-        let_go(self.scheduler, [task for task in tasks if task.key not in ran])
+        release(self.scheduler, [task for task in tasks if task.key not in ran])
         suspects = [task for task in tasks if task.key in ran]
         if suspects:
             looks = MOST_LOOKS if any(map(is_short, suspects)) else FEW_LOOKS
@@ -155,7 +155,7 @@ class Departures(SchedulerPlugin):  # type: ignore[misc]  # distributed has no t
         """Let suspects run again once there is a worker, and their neighbours need not run any more."""
         tasks = self.scheduler.tasks
         if self.scheduler.running and (looks <= 0 or not any(key in tasks for key in neighbours)):
-            let_go(self.scheduler, suspects)
+            release(self.scheduler, suspects)
         elif any(task.key in tasks for task in suspects):
             self.scheduler.loop.call_later(LOOK_INTERVAL, self._try_suspects, suspects, neighbours, looks - 1)
 

@@ -1,8 +1,9 @@
 """Lifetimes of workers on a cluster: a worker refuses a body that it would not see the end of, the scheduler finds it a
 place.
 
-A worker tells the scheduler its end when it opens a chain of a run (`told`), and what it refuses (`too_short`); it then
-raises Dask's `Reschedule`. A plugin of the scheduler hears both, and says where the key may go before Dask decides.
+A worker announces its end to the scheduler when it opens a chain of a run (`announce_end`), and what it refuses
+(`_refuse`); it then raises Dask's `Reschedule`. A plugin of the scheduler receives both, and says where the key may go
+before Dask decides.
 """  # noqa: D205
 
 from __future__ import annotations
@@ -30,12 +31,12 @@ class TooShort(NotHere, Reschedule):  # type: ignore[misc]  # distributed has no
     """Raised on a worker in the place of a body that would be cut by its end: Dask runs the key elsewhere."""
 
 
-def told() -> None:
+def announce_end() -> None:
     """Tell the scheduler, from a worker, when the worker ends; once in each process."""
     worker = get_worker()
-    if lifetime.refuse is not None and getattr(worker, "prefectish_told", False):
+    if lifetime.refuse is not None and getattr(worker, "prefectish_announced", False):
         return
-    worker.prefectish_told = True
+    worker.prefectish_announced = True
     lived = time.time() - psutil.Process().create_time()
     of_dask = getattr(worker, "lifetime", None)
     lifetime.set_end(None if not of_dask else of_dask - lived, lived, _refuse)
@@ -90,7 +91,7 @@ class Lifetimes(SchedulerPlugin):  # type: ignore[misc]  # distributed has no ty
         self.ends.pop(worker, None)
         for task in list(scheduler.unrunnable):
             if task.key in self._own and task.key not in self.waiting:
-                self._let_go(task)
+                self._release(task)
 
     def add_worker(self, scheduler: Any, worker: str) -> None:
         """Give a new worker what waits for one, as much as it can be expected to see the end of."""
@@ -141,9 +142,9 @@ class Lifetimes(SchedulerPlugin):  # type: ignore[misc]  # distributed has no ty
     def _wait_no_longer(self, key: Any) -> None:
         task = self.scheduler.tasks.get(key)
         if self.waiting.pop(key, None) is not None and task is not None:
-            self._let_go(task)
+            self._release(task)
 
-    def _let_go(self, task: Any) -> None:
+    def _release(self, task: Any) -> None:
         """Let a task run wherever its own restrictions allow it."""
         task.worker_restrictions, task.loose_restrictions = self._own[task.key]
         if task.state == "no-worker" and self.scheduler.running:

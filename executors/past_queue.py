@@ -176,7 +176,7 @@ def hold(task: Any) -> None:
     task.worker_restrictions, task.loose_restrictions = {NO_WORKER}, False
 
 
-def let_go(scheduler: Any, tasks: Iterable[Any]) -> None:
+def release(scheduler: Any, tasks: Iterable[Any]) -> None:
     """Let tasks that were held run anywhere, now if they can."""
     held = [task for task in tasks if task.worker_restrictions == {NO_WORKER}]
     set_free(held)

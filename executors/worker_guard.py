@@ -55,7 +55,7 @@ def _admit(python: tuple[int, int], marks: Sequence[tuple[Any, str]]) -> None:
     """Raise `OtherModules` on a worker that does not fit, which it leaves."""
     text = _complaint(python, marks)
     if text is None:
-        lifetimes.told()
+        lifetimes.announce_end()
         open_note(get_worker().address)
         return
     worker = get_worker()

@@ -10,7 +10,7 @@ from importlib.machinery import SourceFileLoader
 from types import ModuleType
 from typing import Any
 
-from prefectish.engine.worker.tracebacks import keeps_all, told
+from prefectish.engine.worker.tracebacks import keeps_all, one_line
 from prefectish.errors import FlowDefinitionError
 from prefectish.flows import Flow
 from prefectish.functions.decorator import FlowFunction
@@ -73,7 +73,7 @@ def _import_error(name: str, error: Exception) -> Exception:
             f"{name} imports prefect, which is not installed here: --prefect1 runs a file of Prefect 1 as it is, and "
             f"`prefectish move {name}` rewrites it"
         )
-    return error if keeps_all() else FlowDefinitionError(f"{name} could not be imported: {told(error)}")
+    return error if keeps_all() else FlowDefinitionError(f"{name} could not be imported: {one_line(error)}")
 
 
 def _run_file(path: str) -> ModuleType:

@@ -558,7 +558,7 @@ OFF = (
         "a parent needs something to map over",
         {"prefectish.engine.plan.map_domain:Failed": instead(lambda *about: None)}),
     # -- workers
-    Off("P17", "test_dasks_ways.py::test_p17_result_that_holds_live_futures_is_refused_at_its_producer[nested-graph]",
+    Off("P17", "test_addresses.py::test_p17_result_that_holds_live_futures_is_refused_at_its_producer[nested-graph]",
         "a result is looked through for futures",
         {"prefectish.engine.jobs.envelope:_LIVE": instead(re.compile(b"(?!)"))}, limit=60),
     Off("W1", f"{CLUSTER}test_w1_worker_killed_in_mid_run_costs_no_child_and_no_state",

@@ -29,7 +29,7 @@ from prefectish.display.region import Region
 from prefectish.engine.driver.failure_log import CauseCount
 from prefectish.engine.driver.progress_view import RunProgress, StepCounts
 from prefectish.engine.state import Success
-from prefectish.history.past import last_time
+from prefectish.history.last_durations import last_time
 
 
 def counts(ended=0, width=100, **more):

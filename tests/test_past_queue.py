@@ -9,7 +9,7 @@ import pytest
 from distributed.collections import HeapSet
 from distributed.scheduler import Scheduler
 
-from prefectish.executors.past_queue import AFTER_OTHERS, ANNOTATION, NO_WORKER, PastQueue, hold, let_go
+from prefectish.executors.past_queue import AFTER_OTHERS, ANNOTATION, NO_WORKER, PastQueue, hold, release
 
 
 class FakeTask:
@@ -177,7 +177,7 @@ def test_suspect_is_held_until_it_is_let_go():
     hold(task)
     assert (task.worker_restrictions, task.loose_restrictions) == ({NO_WORKER}, False)
     task.state = "no-worker"
-    let_go(scheduler, [task])
+    release(scheduler, [task])
     assert task.worker_restrictions is None
     assert scheduler.replanned == {"f": "processing"}
 
@@ -185,7 +185,7 @@ def test_suspect_is_held_until_it_is_let_go():
 def test_task_that_was_given_a_place_meanwhile_keeps_it():
     task = FakeTask("f", 0, "r")
     task.worker_restrictions = {"a"}
-    let_go(FakeScheduler(), [task])
+    release(FakeScheduler(), [task])
     assert task.worker_restrictions == {"a"}
 
 

@@ -27,8 +27,8 @@ from prefectish.environments import ContainerEnvironment, LocalEnvironment
 from prefectish.environments.as_json import to_json
 from prefectish.errors import HistoryWriteError, ParameterError
 from prefectish.history import outline, schema, shared_limits
-from prefectish.history.asks import asks_of, last_asked, post
 from prefectish.history.registry_tables import ENDED, WAITING, deployments, leases, requested
+from prefectish.history.run_requests import last_request, post, requests_of
 from prefectish.history.signing import Signer
 from prefectish.history.store import HistoryStore, open_store
 from prefectish.registry import attached, deploying, drive, driver, queue
@@ -431,8 +431,8 @@ def test_request_that_a_dead_driver_left_is_answered(store: HistoryStore) -> Non
     row = history.run(daily.run().context["flow_run_id"])
     with store.writing() as connection:
         number = post(connection, row._number, "pause", {}, Signer())
-        assert last_asked(connection, row._number) == number
-    (found,) = asks_of(store, row._number)
+        assert last_request(connection, row._number) == number
+    (found,) = requests_of(store, row._number)
     assert "the driver of the run died before; ask again" in str(found.error)
 
 

@@ -13,9 +13,9 @@ import typer
 
 from prefectish.cli import showing, watching
 from prefectish.cli.cleaning import find_garbage
-from prefectish.cli.complaints import OneLineErrors
 from prefectish.cli.loading import load_executor, parse_parameters, parse_value
 from prefectish.cli.next_command import NextCommand, executor_options
+from prefectish.cli.one_line_errors import OneLineErrors
 from prefectish.engine import clock
 from prefectish.engine.context import get_logger
 from prefectish.engine.driver.interrupts import stopped_by

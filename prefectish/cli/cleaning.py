@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from prefectish import config, history
 from prefectish.errors import ParameterError
-from prefectish.history.needs import needed
+from prefectish.history.needed_results import needed
 from prefectish.results.envelope import MAGIC
 from prefectish.results.names import UNFINISHED_SUFFIX, checked
 

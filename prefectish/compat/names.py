@@ -84,9 +84,9 @@ _ENVIRONMENTS = (
     "Environment LocalEnvironment RemoteEnvironment RemoteDaskEnvironment DaskKubernetesEnvironment "
     "DaskCloudProviderEnvironment FargateTaskEnvironment KubernetesJobEnvironment",
 )
-_KEY_VALUES = ("prefectish.compat.kept", "set_key_value get_key_value delete_key list_keys")
+_KEY_VALUES = ("prefectish.compat.kv_store", "set_key_value get_key_value delete_key list_keys")
 _ARTIFACTS = (
-    "prefectish.compat.kept",
+    "prefectish.compat.kv_store",
     "create_link_artifact create_markdown_artifact update_link_artifact update_markdown_artifact delete_artifact",
 )
 _FLOW_RUNS = (
@@ -323,7 +323,7 @@ MODULES: dict[str, dict[str, Source]] = {
     "prefect.backend.artifacts": _table(_ARTIFACTS),
     "prefect.artifacts": _table(
         (
-            "prefectish.compat.kept",
+            "prefectish.compat.kv_store",
             "create_link=create_link_artifact create_markdown=create_markdown_artifact delete_artifact "
             "update_link=update_link_artifact update_markdown=update_markdown_artifact",
         )

@@ -52,7 +52,7 @@ def is_pending(self: State) -> bool:
 def _get_result(self: State) -> Any:
     raw = self._raw_result
     if isinstance(raw, Stored) and isinstance(raw.store, PrefectStore):
-        return raw.store.told(raw)
+        return raw.store.as_result(raw)
     if isinstance(raw, Deferred):
         return raw
     return NoResult if raw is None else Result(raw)

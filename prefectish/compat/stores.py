@@ -89,11 +89,11 @@ class PrefectStore(Result):
         except NotImplementedError:
             return False
 
-    def told(self, stored: Any) -> Any:
+    def as_result(self, stored: Any) -> Any:
         """Return a result in this store as the object that reads it, with its value."""
-        told = self.result.copy()
-        told.location, told.value = stored.location, stored.get()
-        return told
+        read = self.result.copy()
+        read.location, read.value = stored.location, stored.get()
+        return read
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, PrefectStore) and self.store == other.store and self.result == other.result

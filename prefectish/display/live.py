@@ -44,7 +44,7 @@ def _screen(pace: RateMeter) -> ProgressView:
 def _remember(pace: RateMeter, run_id: str) -> None:
     """Read the durations of an earlier run; errors are only logged."""
     try:
-        from prefectish.history.past import last_time
+        from prefectish.history.last_durations import last_time
 
         pace.past = last_time(run_id)
     except Exception as error:

@@ -115,7 +115,7 @@ class RunView(NamedTuple):
     counts: TaskCounts = TaskCounts({}, {})  # how many items and tasks succeeded
 
     @property
-    def told(self) -> str:
+    def counts_text(self) -> str:
         """Return how many items and tasks succeeded, or how far an interrupted run came; empty if there are none."""
         if not (self.counts.items or self.counts.tasks):
             return ""

@@ -100,10 +100,10 @@ class TaskCounts(NamedTuple):
         ('1,500 items succeeded; 1 task failed', '2 tasks succeeded')
         """
         if not self.items:
-            return _told(self.tasks, "task")
+            return _sentence(self.tasks, "task")
         odd = {kind: self.tasks[kind] for kind in ORDER if self.tasks.get(kind)}
         beside = ", ".join(f"{number:,} {_plural('task', number)} {kind}" for kind, number in odd.items())
-        return "; ".join(filter(None, (_told(self.items, "item"), beside)))
+        return "; ".join(filter(None, (_sentence(self.items, "item"), beside)))
 
     def stopped_text(self) -> str:
         """Return how far a run came that was interrupted.
@@ -121,7 +121,7 @@ class TaskCounts(NamedTuple):
         return f"{done:,} done, {failed:,} failed{rest}, {left:,} not started"
 
 
-def _told(counts: Mapping[str, int], noun: str) -> str:
+def _sentence(counts: Mapping[str, int], noun: str) -> str:
     total, good = sum(counts.values()), counts.get("succeeded", 0)
     if not total:
         return f"no {noun}s"

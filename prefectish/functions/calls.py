@@ -284,7 +284,7 @@ class CallQueue:
         self.dynamic_plan.start_map(step_state)
         if step_state.final:  # by that
             self.changes.step_ended(step_state)
-        self._let_go(map_call, made)
+        self._leave_to_step(map_call, made)
         added, map_call.added = map_call.added, []
         for tell in added:
             tell()
@@ -294,7 +294,7 @@ class CallQueue:
         yielding = _yielding(map_call)
         return yielding is not None and self._yielded.has_failed(yielding)
 
-    def _let_go(self, map_call: MapCall, made: Iterable[StepState]) -> None:
+    def _leave_to_step(self, map_call: MapCall, made: Iterable[StepState]) -> None:
         """Leave the results that a map reads to its step, which is in the plan."""
         for step_state in made:
             self.changes.result_release.forget(step_state)

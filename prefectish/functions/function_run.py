@@ -113,7 +113,7 @@ class FunctionRun:
         self._state: State | None = None
         self._error: BaseException | None = None
         self._over = False
-        self._letting_go = threading.Lock()
+        self._refusing = threading.Lock()
         self._begun = threading.Event()  # set once there are tables, or the run has ended without
         self.progress: Progress | None = None  # the tables; None before there are any
         self.live = False
@@ -226,14 +226,14 @@ class FunctionRun:
                 for request in self.control.mailbox.withdraw():
                     self.carry_out(request, progress, progress.run_state.now)
 
-    def let_go(self, request: ReleaseResult | ReleaseMap) -> None:
+    def release(self, request: ReleaseResult | ReleaseMap) -> None:
         """Note that a future is gone; it waits for no lock, as the collector may be what calls, at any moment.
 
         Who could not have a lock leaves it to the thread that has it, which looks again once it has given it back.
         """
         mailbox = self.control.mailbox
         mailbox.post_later(request)
-        while self._over and self.started and mailbox.requests and self._letting_go.acquire(blocking=False):
+        while self._over and self.started and mailbox.requests and self._refusing.acquire(blocking=False):
             try:
                 if not self._lock.acquire(blocking=False):
                     return
@@ -242,7 +242,7 @@ class FunctionRun:
                 finally:
                     self._lock.release()
             finally:
-                self._letting_go.release()
+                self._refusing.release()
 
     def _settle_all(self) -> None:
         """Settle what is still open as never started, so that no caller blocks for ever."""

@@ -164,7 +164,7 @@ class TaskFuture(LeadsOut, Generic[R]):
 
     def __del__(self) -> None:
         if self._map_future is None:
-            self._run.let_go(ReleaseResult(self._outcome))
+            self._run.release(ReleaseResult(self._outcome))
 
     def __bool__(self) -> bool:
         raise TypeError(f"{self!r} is neither true nor false; ask for its result()")
@@ -493,7 +493,7 @@ class MapFuture(LeadsOut, Sequence[TaskFuture[R]]):
         return self.result()
 
     def __del__(self) -> None:
-        self._run.let_go(ReleaseMap(self._map_call))
+        self._run.release(ReleaseMap(self._map_call))
 
     def __reduce__(self) -> Any:
         raise TypeError(f"{self!r} cannot be pickled: pass it as an argument")

@@ -14,8 +14,8 @@ from prefectish.engine.scheduling.events import AttemptEvent
 from prefectish.engine.state import Cancelled, TimedOut
 from prefectish.errors import PrefectishError
 from prefectish.history import schema
-from prefectish.history.asks import post
 from prefectish.history.registry_tables import CLAIMED, DRIVEN, ENDED, WAITING, requested
+from prefectish.history.run_requests import post
 from prefectish.history.signing import Signer
 from prefectish.history.store import HistoryStore, open_store
 from prefectish.tasks.flows import RunFlow

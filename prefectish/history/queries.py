@@ -21,7 +21,7 @@ from prefectish.errors import HistoryCorrupt, RunLocked, RunNotActive
 from prefectish.history import schema
 from prefectish.history.approvals import approve as write_approvals
 from prefectish.history.approvals import choose
-from prefectish.history.asks import Ask, asks_of, post
+from prefectish.history.body_progress import read_progress
 from prefectish.history.cells import BadCell, check_columns, json_of, unchecked
 from prefectish.history.children import (
     CONSEQUENCE_TYPE,
@@ -36,7 +36,7 @@ from prefectish.history.children import (
 from prefectish.history.holders import is_alive, shown
 from prefectish.history.lines import LogLine, level_number, select_lines
 from prefectish.history.notices import read_notices
-from prefectish.history.said import read_said
+from prefectish.history.run_requests import PostedRequest, post, requests_of
 from prefectish.history.signing import Signer
 from prefectish.history.store import HistoryStore, open_store
 from prefectish.safe_repr import as_html, printable
@@ -250,9 +250,9 @@ class RunRow:
             self._labels = labels((row.slug, row.name) for row in rows)
         return self._labels.get(slug, slug)
 
-    def asks(self) -> list[Ask]:
+    def asks(self) -> list[PostedRequest]:
         """Return what was asked of the run from other processes, by whom, and what became of it."""
-        return asks_of(self._store, self._number)
+        return requests_of(self._store, self._number)
 
     def tasks(self) -> list[dict[str, Any]]:
         """Return the tasks as dicts: slug, name, state, number of children by state, first start and last end."""
@@ -270,7 +270,7 @@ class RunRow:
     def progress(self) -> list[BodyProgress]:
         """Return how far the running bodies are, as they say by ``context.progress(...)``; of at most 200 of them."""
         with self._store.reading() as connection:
-            return read_said(connection, self._number)
+            return read_progress(connection, self._number)
 
     def children(self, task: Any, state: str | None = None) -> list[ChildRow]:
         """Return the recorded children of a task in map order; one for an unmapped task.

@@ -30,14 +30,14 @@ from prefectish.engine.worker.logs.relay import AttemptLog
 from prefectish.errors import HistoryUnavailable, HistoryUnsafe, HistoryWriteError, RunLost, describe
 from prefectish.flow_version import task_version
 from prefectish.history import schema
-from prefectish.history.asks import Answering, last_asked
+from prefectish.history.body_progress import texts_of, write_progress
 from prefectish.history.child_runs import ChildRuns
 from prefectish.history.holders import own_holder
 from prefectish.history.inputs import inputs_digest
 from prefectish.history.lines import waiting, write_lines
 from prefectish.history.notices import write_notice
 from prefectish.history.rows import EventRows, clean, ranges, upsert
-from prefectish.history.said import texts_of, write_said
+from prefectish.history.run_requests import Answering, last_request
 from prefectish.history.shared_limits import LeaseKeeper
 from prefectish.history.store import BUSY_TIMEOUT, PATIENCE, RETRY_INTERVAL, HistoryStore, open_store
 from prefectish.kinds import is_a
@@ -132,7 +132,7 @@ class HistoryRecorder:
                 steps = update(schema.steps).where(schema.steps.c.run == number)
                 connection.execute(steps.values(state=None, width=None))
             self._run = int(number)
-            self._asked_before = last_asked(connection, self._run)
+            self._asked_before = last_request(connection, self._run)
             self._rows = EventRows(self._run, self._part, self._steps)
             self._plan = plan
             self._child_runs = ChildRuns(self._run_id, self._part, lambda: plan.steps)
@@ -387,14 +387,14 @@ class HistoryRecorder:
         write_lines(connection, self._run, self._part, self._steps, logs)
         self._write_open(connection)
         self._write_widths(connection)
-        self._write_said(connection, said)
+        self._write_progress(connection, said)
 
-    def _write_said(self, connection: Connection, said: list[BodyProgress]) -> None:
+    def _write_progress(self, connection: Connection, said: list[BodyProgress]) -> None:
         if said == self._said:
             return
         numbers = {step.slug: self._steps[step.number] for step in self._plan.steps if step.number in self._steps}
         texts = texts_of(said, numbers.get)
-        write_said(connection, self._run, texts, self._said_texts)
+        write_progress(connection, self._run, texts, self._said_texts)
         self._said, self._said_texts = said, texts
 
     def _write_open(self, connection: Connection) -> None:

@@ -13,12 +13,12 @@ from prefectish.engine.state import Cancelled, Failed, Paused, Running, Schedule
 from prefectish.engine.task_states import Story
 from prefectish.engine.worker.body_progress import BodyProgress
 from prefectish.errors import RunNotActive
-from prefectish.history.asks import answer_to, post
 from prefectish.history.children import ChildRow
 from prefectish.history.outline import find as find_anywhere
 from prefectish.history.queries import RunRow
 from prefectish.history.recorded_states import flow_state, results
 from prefectish.history.registry_tables import ENDED, WAITING
+from prefectish.history.run_requests import answer_to, post
 from prefectish.history.signing import Signer
 from prefectish.history.store import HistoryStore, open_store, patiently
 from prefectish.registry import queue

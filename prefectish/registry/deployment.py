@@ -16,9 +16,9 @@ from prefectish.engine.state import State
 from prefectish.environments.as_json import from_json as environment_of
 from prefectish.environments.base import Environment
 from prefectish.errors import FlowDefinitionError, NotDeployed
-from prefectish.history.asks import asker
 from prefectish.history.children import aware_time
 from prefectish.history.registry_tables import deployments as table
+from prefectish.history.run_requests import requester
 from prefectish.history.signing import Signer
 from prefectish.history.store import HistoryStore, open_store
 from prefectish.registry import queue
@@ -255,7 +255,7 @@ def register(
             version = 1 if last is None else last.version + 1
             signed = {"project": project, "name": name, "version": version, **facts}
             values = {
-                **signed, "digest": digest, "active": int(active), "created": now, "created_by": asker(),
+                **signed, "digest": digest, "active": int(active), "created": now, "created_by": requester(),
                 "planned": now, "signature": signer.sign(signed),
             }  # fmt: skip
             number = _add(store, connection, last, values)

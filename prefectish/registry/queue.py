@@ -20,9 +20,9 @@ from sqlalchemy.dialects import postgresql, sqlite
 from prefectish.engine.driver.run import new_run_id
 from prefectish.errors import NotDeployed, ParameterError, RunNotActive
 from prefectish.history import child_runs, schema
-from prefectish.history.asks import asker
 from prefectish.history.registry_tables import CLAIMED, DRIVEN, ENDED, WAITING, agents, requested
 from prefectish.history.registry_tables import deployments as deployed
+from prefectish.history.run_requests import requester
 from prefectish.history.signing import Signer
 from prefectish.history.store import HistoryStore
 from prefectish.validation import closest, misfits
@@ -163,7 +163,7 @@ def ask_for(
         "begun_by": begun_by,
         "due": due,
         "parent": parent,
-        "asked_by": asker(),
+        "asked_by": requester(),
     }
     values = {**facts, "event": event, "asked": time.time(), "state": WAITING, "signature": Signer().sign(facts)}
     values |= {"beat": 0, "resumes": 0}

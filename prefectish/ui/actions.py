@@ -15,9 +15,8 @@ from sqlalchemy import select
 from prefectish.errors import RunNotActive
 from prefectish.history import schema
 from prefectish.history.approvals import approve as write_approval
-from prefectish.history.asks import Ask as RecordedAsk
-from prefectish.history.asks import asker, post
 from prefectish.history.queries import RunRow
+from prefectish.history.run_requests import PostedRequest, post, requester
 from prefectish.history.shared_limits import remove_limit, set_limit
 from prefectish.history.signing import Signer
 from prefectish.registry import queue
@@ -106,7 +105,7 @@ def _continue(source: Source, run: RunRow) -> Asked:
     if run.ended is None:
         raise RunNotActive(f"run {run.id} has not ended; {resume_command(source, run)}")
     retries = has_failed(run, summary(source, run))
-    queue.ask_again(source.store, run.id, retries, f"{asker()}, on the page")
+    queue.ask_again(source.store, run.id, retries, f"{requester()}, on the page")
     begins = any(agent.is_at_work for agent in agents_page(source).agents)
     by = "an agent begins it" if begins else "no agent is at work; start one: prefectish agent start"
     return Asked(done=f"asked to {'run again what failed' if retries else 'continue it'}: {by}", run=run.id)
@@ -163,7 +162,8 @@ def _asked(source: Source, run: RunRow, requests: list[tuple[str, dict[str, Any]
     """Leave requests, and wait a moment for what the driver answers."""
     with source.store.writing() as connection:
         numbers = [
-            post(connection, run._number, verb, given, Signer(), f"{asker()}, on the page") for verb, given in requests
+            post(connection, run._number, verb, given, Signer(), f"{requester()}, on the page")
+            for verb, given in requests
         ]
     end = time.monotonic() + PATIENCE
     while True:
@@ -172,14 +172,14 @@ def _asked(source: Source, run: RunRow, requests: list[tuple[str, dict[str, Any]
         if all(row.answered is not None for row in rows) or time.monotonic() > end:
             break
         time.sleep(LOOK)
-    asks = [ask_record(run, RecordedAsk.of(row)) for row in rows]
+    asks = [ask_record(run, PostedRequest.of(row)) for row in rows]
     refused = [each.error for each in asks if each.error is not None]
     if refused:
         raise RunNotActive("; ".join(dict.fromkeys(refused)))
-    return Asked(done=_told(asks), asks=asks, run=run.id)
+    return Asked(done=_summary(asks), asks=asks, run=run.id)
 
 
-def _told(asks: list[Ask]) -> str:
+def _summary(asks: list[Ask]) -> str:
     taken = all(each.answered is not None for each in asks)
     again = [each.answer for each in asks if each.verb == "retry" and isinstance(each.answer, int)]
     if taken and again:

@@ -259,7 +259,7 @@ def test_tasks_keep_values_and_artifacts(executor, in_process, caplog):
     from prefect.backend import get_key_value, set_key_value
     from prefect.backend.artifacts import create_markdown_artifact, delete_artifact, update_markdown_artifact
 
-    from prefectish.compat.kept import read_artifact
+    from prefectish.compat.kv_store import read_artifact
 
     if not in_process:
         pytest.skip("these workers were started with another home folder")

@@ -11,12 +11,12 @@ from typing import Any, Protocol
 from prefectish.engine.capture import Error, capture
 from prefectish.engine.clock import Now, RunClock
 from prefectish.engine.driver import handler_calls
-from prefectish.engine.driver.asked import ask
 from prefectish.engine.driver.control import Interrupt, RunControl, carry_out
 from prefectish.engine.driver.failure_log import FailureLog
 from prefectish.engine.driver.interrupts import Lost, ended_by, reraise_lost_interrupt, stopped_by
 from prefectish.engine.driver.options import RunOptions
 from prefectish.engine.driver.progress_view import ProgressTicker, show_end
+from prefectish.engine.driver.remote_requests import ask
 from prefectish.engine.handlers import call_handlers
 from prefectish.engine.jobs.bundle import Bundle, unpack
 from prefectish.engine.jobs.job import Job, taken_back

@@ -139,7 +139,7 @@ def _has_terminal() -> bool:
         return False
 
 
-def told(error: BaseException) -> str:
+def one_line(error: BaseException) -> str:
     """Return the type and text of an error, and the line of code that raised it, if that is not ours."""
     text = f"{type(error).__name__}: {text_of(error)}"
     part = users_part(error.__traceback__)

@@ -12,12 +12,12 @@ from sqlalchemy import func, select
 
 from prefectish.environments.as_json import from_json as environment_of
 from prefectish.history import schema
-from prefectish.history.asks import Ask as RecordedAsk
 from prefectish.history.children import CONSEQUENCE_TYPE, aware_time, shown_type
 from prefectish.history.outline import arrows
 from prefectish.history.queries import RunRow
 from prefectish.history.registry_tables import deployments as deployed
 from prefectish.history.registry_tables import requested
+from prefectish.history.run_requests import PostedRequest
 from prefectish.registry import queue
 from prefectish.ui.queries.forms import answer_form
 from prefectish.ui.queries.runs import row_of, summary, trend
@@ -195,10 +195,10 @@ def asks_of(source: Source, run: RunRow) -> list[Ask]:
     query = select(schema.asks).where(_a.run == run._number).order_by(_a.number.desc()).limit(MAX_ASKS)
     with source.store.reading() as connection:
         rows = connection.execute(query).all()
-    return [ask_record(run, RecordedAsk.of(row)) for row in rows]
+    return [ask_record(run, PostedRequest.of(row)) for row in rows]
 
 
-def ask_record(run: RunRow, ask: RecordedAsk) -> Ask:
+def ask_record(run: RunRow, ask: PostedRequest) -> Ask:
     """Return a request as it is shown."""
     return Ask(
         number=ask.number,

@@ -30,7 +30,7 @@ def texts_of(said: Iterable[BodyProgress], number_of: Callable[[str], int | None
     return {number: json.dumps(bodies, default=str) for number, bodies in found.items()}
 
 
-def write_said(connection: Connection, run: int, now: Mapping[int, str], before: Mapping[int, str]) -> None:
+def write_progress(connection: Connection, run: int, now: Mapping[int, str], before: Mapping[int, str]) -> None:
     """Write what has changed."""
     for step in now.keys() | before.keys():
         if now.get(step) != before.get(step):
@@ -38,7 +38,7 @@ def write_said(connection: Connection, run: int, now: Mapping[int, str], before:
             connection.execute(update(schema.steps).where(where).values(progress=now.get(step)))
 
 
-def read_said(connection: Connection, run: int) -> list[BodyProgress]:
+def read_progress(connection: Connection, run: int) -> list[BodyProgress]:
     """Return what the bodies of a run said last."""
     query = select(_s.slug, _s.progress).where(_s.run == run, _s.progress.is_not(None)).order_by(_s.step)
     return [_body(row.slug, facts) for row in connection.execute(query) for facts in _facts(row.progress)]

@@ -13,7 +13,7 @@ from real import until
 from prefectish import Flow, flow, task
 from prefectish.errors import FlowDefinitionError, SchedulerLost
 from prefectish.executors import DaskExecutor
-from prefectish.executors.dasks_ways import address_in, check_size, configured_address, of_executor
+from prefectish.executors.addresses import address_in, check_size, configured_address, split_client_kwargs
 
 LIMIT = 60
 
@@ -38,7 +38,7 @@ def places(executor, **options):
 
 
 def test_arguments_of_the_executor_are_taken_out_of_those_of_the_client():
-    own, rest = of_executor({"security": 1, "timeout": 3, "scheduler_file": "f"})
+    own, rest = split_client_kwargs({"security": 1, "timeout": 3, "scheduler_file": "f"})
     assert (own, rest) == ({"security": 1, "scheduler_file": "f"}, {"timeout": 3})
 
 

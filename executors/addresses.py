@@ -21,7 +21,7 @@ _PAUSE = 0.1
 logger = logging.getLogger("prefectish.executors")
 
 
-def of_executor(client_kwargs: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+def split_client_kwargs(client_kwargs: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return what among the arguments of a client is the executor's own, and the rest."""
     rest = dict(client_kwargs)
     return {name: rest.pop(name) for name in _OWN if name in rest}, rest

@@ -1,4 +1,4 @@
-"""A body that waits for a run on its own cluster: it gives up its place, which what it waits for may need."""
+"""A body that waits for a run on its own cluster secedes from its worker: what it waits for may need its thread."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from distributed.comm import resolve_address
 
 
 @contextmanager
-def place_given_up(scheduler: str) -> Iterator[None]:
+def seceded(scheduler: str) -> Iterator[None]:
     """Leave the threads of the worker in the block, if this is the body of a task of that scheduler's cluster.
 
-    As ``worker_client`` does it. A body that is not called in the thread of its worker keeps its place.
+    As ``worker_client`` does it. A body that is not called in the thread of its worker does not secede.
     """
     try:
         if resolve_address(get_worker().scheduler.address) != resolve_address(scheduler):

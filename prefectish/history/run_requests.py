@@ -23,7 +23,7 @@ _a, _r = schema.asks.c, schema.runs.c
 POLL_INTERVAL = 0.1
 
 
-class Ask(NamedTuple):
+class PostedRequest(NamedTuple):
     """A request that was left for a run, and what became of it."""
 
     number: int
@@ -36,14 +36,14 @@ class Ask(NamedTuple):
     error: str | None
 
     @classmethod
-    def of(cls, row: Any) -> Ask:
+    def of(cls, row: Any) -> PostedRequest:
         """Create from a row of the database."""
         answer = None if row.answer is None else json.loads(row.answer)
         facts = (row.asked_by, row.asked, row.answered, answer, row.error)
         return cls(row.number, row.verb, json.loads(row.arguments), *facts)
 
 
-def asker() -> str:
+def requester() -> str:
     """Return who asks: ``user@host:pid``."""
     try:
         user = getpass.getuser()
@@ -63,7 +63,7 @@ def post(
         Who asks; default: this process.
     """
     text = json.dumps(arguments, sort_keys=True)
-    facts = {"run": run, "verb": verb, "arguments": text, "asked_by": by or asker(), "asked": time.time()}
+    facts = {"run": run, "verb": verb, "arguments": text, "asked_by": by or requester(), "asked": time.time()}
     signature = signer.sign(facts)
     key = connection.execute(insert(schema.asks).values(signature=signature, **facts)).inserted_primary_key
     assert key is not None
@@ -93,7 +93,7 @@ def answer_to(store: HistoryStore, number: int, has_ended: Callable[[], bool]) -
         time.sleep(POLL_INTERVAL)
 
 
-def last_asked(connection: Connection, run: int) -> int:
+def last_request(connection: Connection, run: int) -> int:
     """Return the number of the last request that was left for a run, 0 if there is none; refuse those left open.
 
     They were meant for a driver that is gone: those who asked get an error, and may ask again.
@@ -104,11 +104,11 @@ def last_asked(connection: Connection, run: int) -> int:
     return connection.execute(select(func.max(_a.number)).where(_a.run == run)).scalar() or 0
 
 
-def asks_of(store: HistoryStore, run: int) -> list[Ask]:
+def requests_of(store: HistoryStore, run: int) -> list[PostedRequest]:
     """Return all that was asked of a run, in order."""
     with store.reading() as connection:
         rows = connection.execute(select(schema.asks).where(_a.run == run).order_by(_a.number)).all()
-    return [Ask.of(row) for row in rows]
+    return [PostedRequest.of(row) for row in rows]
 
 
 class Answering:

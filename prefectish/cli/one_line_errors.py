@@ -8,7 +8,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from prefectish.engine.worker.tracebacks import keeps_all, told
+from prefectish.engine.worker.tracebacks import keeps_all, one_line
 from prefectish.safe_repr import printable
 
 #: What a wrong command raises: click's, or in newer releases typer's own copy of it.
@@ -33,7 +33,7 @@ class OneLineErrors(TyperGroup):
         except Exception as error:
             if keeps_all():
                 raise
-            code = _say(f"{told(error)}; PREFECTISH_FULL_TRACEBACKS=1 shows where", 1)
+            code = _say(f"{one_line(error)}; PREFECTISH_FULL_TRACEBACKS=1 shows where", 1)
         if not standalone_mode:
             return code
         sys.exit(code if isinstance(code, int) else 0)
