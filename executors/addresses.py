@@ -27,6 +27,16 @@ def split_client_kwargs(client_kwargs: Mapping[str, Any]) -> tuple[dict[str, Any
     return {name: rest.pop(name) for name in _OWN if name in rest}, rest
 
 
+def check_one_cluster(named: Mapping[str, Any]) -> None:
+    """Refuse arguments that name more than one cluster; `named` are all that may name one."""
+    names = [name for name, given in named.items() if given is not None]
+    if len(names) > 1:
+        raise ValueError(
+            f"only one of address, client, scheduler_file and cluster_class may be given: they name different "
+            f"clusters; got {', '.join(names)}"
+        )
+
+
 def check_size(size: Mapping[str, Any], named: Mapping[str, Any]) -> None:
     """Refuse the size of a cluster beside one that runs already.
 

@@ -14,8 +14,8 @@ from distributed import Client
 from prefectish.engine.plan.steps import Plan
 from prefectish.engine.worker.body_progress import SENDER
 from prefectish.engine.worker.yielding import SENDER as YIELD_SENDER
-from prefectish.executors.addresses import check_size, split_client_kwargs
-from prefectish.executors.connect import connect, imported
+from prefectish.executors.addresses import check_one_cluster, check_size, split_client_kwargs
+from prefectish.executors.connect import Connection, connect, imported
 from prefectish.executors.first_calls import TaskChecks
 from prefectish.executors.probe import masked
 from prefectish.executors.progress_reports import heard_from_cluster, send_by_cluster, yield_by_cluster
@@ -105,21 +105,15 @@ class DaskExecutor:
     ) -> None:
         if unknown:
             raise _unknown(unknown)
-        size = {"n_workers": n_workers, "threads_per_worker": threads_per_worker, "memory_limit": memory_limit}
-        size = {name: value for name, value in size.items() if value is not None}
         if client_kwargs:
             own, client_kwargs = split_client_kwargs(client_kwargs)
             address = address if address is not None else own.get("address")
             scheduler_file = scheduler_file if scheduler_file is not None else own.get("scheduler_file")
             security = security if security is not None else own.get("security")
         named = {"address": address, "client": client, "scheduler_file": scheduler_file, "cluster_class": cluster_class}
-        if sum(given is not None for given in named.values()) > 1:
-            names = ", ".join(name for name, given in named.items() if given is not None)
-            raise ValueError(
-                f"only one of address, client, scheduler_file and cluster_class may be given: they name different "
-                f"clusters; got {names}"
-            )
-        if size:
+        check_one_cluster(named)
+        size = {"n_workers": n_workers, "threads_per_worker": threads_per_worker, "memory_limit": memory_limit}
+        if size := {name: value for name, value in size.items() if value is not None}:
             check_size(size, named)
             cluster_kwargs = {**size, **(cluster_kwargs or {})}
         if max_branches is not None and max_branches < 1:
@@ -146,25 +140,27 @@ class DaskExecutor:
         self.stall_warning = stall_warning
         self.ship = checked(ship)
 
+    def connected(self) -> AbstractContextManager[Connection]:
+        """Return the block in which the executor is connected to its cluster."""
+        return connect(
+            self.address,
+            client=self.client,
+            scheduler_file=self.scheduler_file,
+            dashboard=self.dashboard,
+            cluster_class=self.cluster_class,
+            cluster_kwargs=self.cluster_kwargs,
+            adapt_kwargs=self.adapt_kwargs,
+            client_kwargs=self.client_kwargs,
+            security=self.security,
+            require_tls=self.require_tls,
+            debug=self.debug,
+        )
+
     @contextmanager
     def start(self, plan: Plan, run: Mapping[str, Any]) -> Iterator[ClusterSession]:
         """Connect, and open a session for one run."""
         with ExitStack() as stack:
-            connection = stack.enter_context(
-                connect(
-                    self.address,
-                    client=self.client,
-                    scheduler_file=self.scheduler_file,
-                    dashboard=self.dashboard,
-                    cluster_class=self.cluster_class,
-                    cluster_kwargs=self.cluster_kwargs,
-                    adapt_kwargs=self.adapt_kwargs,
-                    client_kwargs=self.client_kwargs,
-                    security=self.security,
-                    require_tls=self.require_tls,
-                    debug=self.debug,
-                )
-            )
+            connection = stack.enter_context(self.connected())
             if self.debug and (self.address or self.client or self.cluster_class):
                 stack.enter_context(_worker_logs(connection.client))
             checks = TaskChecks(connection, run["flow_run_id"], placements=self.adapt_kwargs is None)
@@ -175,24 +171,24 @@ class DaskExecutor:
             if isinstance(run, dict):
                 run[SENDER], run[YIELD_SENDER] = send_by_cluster, yield_by_cluster
                 stack.enter_context(heard_from_cluster(connection.client))
-            threads = max(1, connection.maximum_threads())
-            session = ClusterSession(
-                connection,
-                plan,
-                key_name(run),
-                max_branches=self.max_branches,
-                slots=threads,
-                max_inline_bytes=self.max_inline_bytes,
-                no_workers_timeout=self.no_workers_timeout,
-                verify_results=self.verify_results,
-                stall_warning=self.stall_warning,
-                ship=self.ship,
-            )
+            session = self._session(connection, plan, key_name(run))
             session.checks = checks
-            try:
-                yield session
-            finally:
-                session.close()
+            stack.callback(session.close)
+            yield session
+
+    def _session(self, connection: Connection, plan: Plan, key: str) -> ClusterSession:
+        return ClusterSession(
+            connection,
+            plan,
+            key,
+            max_branches=self.max_branches,
+            slots=max(1, connection.maximum_threads()),
+            max_inline_bytes=self.max_inline_bytes,
+            no_workers_timeout=self.no_workers_timeout,
+            verify_results=self.verify_results,
+            stall_warning=self.stall_warning,
+            ship=self.ship,
+        )
 
     def waited_for(self) -> AbstractContextManager[None]:
         """Return the block in which a thread waits for a run: a body on this cluster gives up its place meanwhile."""

@@ -11,7 +11,6 @@ from typing import Any
 from prefectish.engine.jobs.preparation import Preparation
 from prefectish.engine.plan.placement import resources_of
 from prefectish.executors.cluster import DaskExecutor as OwnDaskExecutor
-from prefectish.executors.connect import connect
 from prefectish.executors.prefect1 import Executor, call, results
 
 
@@ -67,14 +66,7 @@ class DaskExecutor(OwnDaskExecutor, Executor):
             with super().start(plan, run) as session:
                 yield session
             return
-        options = {
-            name: getattr(self, name)
-            for name in (
-                "scheduler_file", "dashboard", "cluster_class", "cluster_kwargs", "adapt_kwargs", "client_kwargs",
-                "security", "require_tls", "debug",
-            )
-        }  # fmt: skip
-        with connect(self.address, client=self.client, **options) as connection:
+        with self.connected() as connection:
             given, self.client, self._open = self.client, connection.client, connection.client
             try:
                 yield self

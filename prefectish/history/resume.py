@@ -116,52 +116,30 @@ class Resumption:
 
     def recall(self, plan: Plan) -> PreviousRun:
         """Return the previous results of the run, and become its holder; ResumeMismatch if a task has changed."""
-        children: dict[str, Mapping[ItemId, PreviousResult]] = {}
-        widths: dict[str, int] = {}
-        since: dict[str, int] = {}
-        known = {row.slug: row for row in self._steps()}
-        stored = StoredResults(self.run.id, self.run.part)
-        is_ours = self.run.flow_name == plan.flow_name if plan.grows else known.keys() & {s.slug for s in plan.steps}
-        if known and not is_ours:
+        rows = {row.slug: row for row in self._steps()}
+        is_ours = self.run.flow_name == plan.flow_name if plan.grows else rows.keys() & {s.slug for s in plan.steps}
+        if rows and not is_ours:
             raise ResumeMismatch(
                 f"run {self.run.id} is of flow {self.run.flow_name!r}, and has no task of {plan.flow_name!r}"
             )
-
-        def learn(step: Step) -> None:
-            row = known.pop(step.slug, None)
-            if step.literal is not None:
-                return
-            if row is None:
-                if (
-                    plan.grows and step.fan_in is None and not any(i.mapped for i in step.inputs)
-                ):  # calls, and none of them was recorded
-                    children[step.slug] = stored.missing(step, None, 0, task_version(step.task))
-                    since[step.slug] = 0
-                return
-            columns = ChildColumns(self.run, step.slug, step.domain is None)
-            # If a task ended, its children of the last part are complete; items of others were removed from the list.
-            states: Sequence[int] = columns.state
-            if row.state is not None and self.run.part:
-                parts = zip(columns.part, columns.state, strict=True)
-                states = [state for part, state in parts if part == self.run.part]
-            self._check_unchanged(step, row, states, self._changed)
-            if row.inputs is None or row.inputs != inputs_digest(plan, step):
-                self._changed.add(step.slug)  # its inputs have changed
-            unrecorded: dict[ItemId, PreviousResult] = {}
-            if row.version == task_version(step.task):
-                unrecorded = stored.missing(step, columns, row.since)
-                since[step.slug] = row.since
-            children[step.slug] = RecordedChildren(self.run, step, columns, row, unrecorded)
-            widths[step.slug] = len(states) + sum(found.generation == self.run.part for found in unrecorded.values())
-
+        recorded = _RecordedSteps(self, plan, rows)
         for step in plan.steps:
-            learn(step)
+            recorded.learn(step)
         waiting = self._waiting()
         self._take()
-        options = (self._changed, self.retry_failed, learn, self._chosen, since)
-        return PreviousRun(children, waiting, widths, *options)
+        options = (self._changed, self.retry_failed, recorded.learn, self._chosen, recorded.since)
+        return PreviousRun(recorded.children, waiting, recorded.widths, *options)
 
-    def _check_unchanged(self, step: Step, row: Any, states: Collection[int], changed: set[str]) -> None:
+    def check_unchanged(self, plan: Plan, step: Step, row: Any, states: Collection[int]) -> None:
+        """Note a step whose task or inputs have changed; ResumeMismatch if its results cannot stand then.
+
+        `states` are the codes of those of its children.
+        """
+        self._check_version(step, row, states)
+        if row.inputs is None or row.inputs != inputs_digest(plan, step):
+            self._changed.add(step.slug)
+
+    def _check_version(self, step: Step, row: Any, states: Collection[int]) -> None:
         version = task_version(step.task)
         if row.version == version:
             return
@@ -179,7 +157,7 @@ class Resumption:
             if some_failed:
                 options = f"retry_failed=True (--retry-failed) runs its failed children again; {options}"
             raise ResumeMismatch(f"task {step.slug} changed; {options}")
-        changed.add(step.slug)
+        self._changed.add(step.slug)
 
     def _steps(self) -> list[Any]:
         with self.store.reading() as connection:
@@ -193,6 +171,44 @@ class Resumption:
             what = (row.index or 0) if row.item_key is None else row.item_key
             found.setdefault(row.slug, {}).setdefault(what, []).append(PreviousWait(_start(row), row.part))
         return found
+
+
+class _RecordedSteps:
+    """What the record says of the steps, by slug; of those of a flow function once they are called."""
+
+    def __init__(self, resumption: Resumption, plan: Plan, rows: dict[str, Any]) -> None:
+        self.children: dict[str, Mapping[ItemId, PreviousResult]] = {}
+        self.widths: dict[str, int] = {}
+        #: First part of the run whose results count, although they are not recorded.
+        self.since: dict[str, int] = {}
+        self._resumption, self._plan, self._rows = resumption, plan, rows
+        self._stored = StoredResults(resumption.run.id, resumption.run.part)
+
+    def learn(self, step: Step) -> None:
+        """Look up the record of a step."""
+        row = self._rows.pop(step.slug, None)
+        if step.literal is not None:
+            return
+        if row is None:
+            is_call = self._plan.grows and step.fan_in is None and not any(i.mapped for i in step.inputs)
+            if is_call:  # none of its calls was recorded
+                self.children[step.slug] = self._stored.missing(step, None, 0, task_version(step.task))
+                self.since[step.slug] = 0
+            return
+        run = self._resumption.run
+        columns = ChildColumns(run, step.slug, step.domain is None)
+        # If a task ended, its children of the last part are complete; items of others were removed from the list.
+        states: Sequence[int] = columns.state
+        if row.state is not None and run.part:
+            parts = zip(columns.part, columns.state, strict=True)
+            states = [state for part, state in parts if part == run.part]
+        self._resumption.check_unchanged(self._plan, step, row, states)
+        unrecorded: dict[ItemId, PreviousResult] = {}
+        if row.version == task_version(step.task):
+            unrecorded = self._stored.missing(step, columns, row.since)
+            self.since[step.slug] = row.since
+        self.children[step.slug] = RecordedChildren(run, step, columns, row, unrecorded)
+        self.widths[step.slug] = len(states) + sum(found.generation == run.part for found in unrecorded.values())
 
 
 class RecordedChildren(Mapping[ItemId, PreviousResult]):
