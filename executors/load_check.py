@@ -9,12 +9,12 @@ from typing import Any, NamedTuple
 from prefectish.engine.capture import Error, capture
 from prefectish.engine.jobs.envelope import Encoded
 from prefectish.engine.jobs.job import ChainSpec, Job
-from prefectish.engine.process_tree import process_name
 from prefectish.engine.state import State
 from prefectish.engine.wire.pack import HEAVY, Packer
 from prefectish.errors import EnvironmentMismatch, text_of
 from prefectish.executors.dask_api import Key
 from prefectish.executors.lower import load_check_graph
+from prefectish.process_tree import process_name
 
 #: Children above which a map is checked.
 LARGE = 100

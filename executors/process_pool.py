@@ -28,13 +28,13 @@ from typing import Any, NamedTuple
 import psutil
 from dask.multiprocessing import get_context
 
-from prefectish.engine.process_tree import exit_evidence, exit_with_parent, process_name
 from prefectish.engine.scheduling.deaths import death_in_words
 from prefectish.engine.worker.recall import Body, JobKey
 from prefectish.executors import crash_log
 from prefectish.executors.pool_session import CallsAhead
 from prefectish.executors.process_queue import ProcessQueue, QueuedCall
 from prefectish.executors.process_recall import Listener, Recall
+from prefectish.process_tree import exit_evidence, exit_with_parent, process_name
 
 #: Time between two measurements of the memory of a process that runs a suspect, in seconds.
 _MEMORY_INTERVAL = 0.1

@@ -12,10 +12,10 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from prefectish.engine.capture import Error, capture
-from prefectish.engine.process_tree import exit_evidence
 from prefectish.engine.scheduling.deaths import share_of
 from prefectish.executors import crash_log
 from prefectish.executors.departures import departure
+from prefectish.process_tree import exit_evidence
 
 if TYPE_CHECKING:
     from distributed import Client

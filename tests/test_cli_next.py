@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 from prefectish import __version__, history
 from prefectish.cli.app import app
 from prefectish.cli.next_command import NextCommand
-from prefectish.engine.process_tree import process_name
+from prefectish.process_tree import process_name
 from prefectish.secrets import masking
 
 FLOW = """

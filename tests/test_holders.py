@@ -15,10 +15,10 @@ import pytest
 from real import note, notes, until
 
 from prefectish import Flow, flow, history, task
-from prefectish.engine.process_tree import process_name
 from prefectish.errors import RunLocked, RunLost
 from prefectish.history import holders
 from prefectish.history.holders import Life, life_of, own_holder, shown, stands_still
+from prefectish.process_tree import process_name
 
 LIMIT = 60
 HOST = process_name().rpartition(":")[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
 import os
 import re
@@ -20,6 +21,8 @@ BASES = ("", "prefectish/engine")
 FILES = sorted(set(re.findall(r"`([\w/]+\.py)`", PAGE)))
 #: Files in which one of the questions that were hardest to follow may be decided, at most.
 LONGEST_WALK = 9
+#: Modules at the root of the engine, at most, beside those that only import what stands elsewhere.
+MOST_AT_ROOT = 14
 #: Files that the run of a plain child may call functions of, and calls from one file into another, at most.
 MOST_FILES, MOST_CROSSINGS = 16, 40
 
@@ -55,6 +58,19 @@ def test_hard_questions_cross_few_files(question: str) -> None:
     [row] = [line for line in PAGE.splitlines() if line.startswith(f"| {question}")]
     walk = row.split(". ")[0]  # further sentences tell of other roads
     assert 0 < walk.count(".py`") <= LONGEST_WALK
+
+
+def only_imports(path: Path) -> bool:
+    """Whether a module is a name of what stands elsewhere."""
+    body = ast.parse(path.read_text()).body
+    return all(isinstance(part, ast.Expr | ast.Import | ast.ImportFrom | ast.Assign) for part in body)
+
+
+def test_root_of_the_engine_has_few_modules() -> None:
+    root = ROOT / "prefectish" / "engine"
+    assert only_imports(root / "outcome.py")
+    modules = [path.name for path in root.glob("[a-z]*.py") if not only_imports(path)]
+    assert 10 < len(modules) <= MOST_AT_ROOT, "put what not every room stands on into the room that uses it"
 
 
 def test_plain_child_crosses_few_files() -> None:

@@ -7,9 +7,9 @@ import logging
 import pytest
 
 from prefectish.engine.jobs.log_lines import LogLine
-from prefectish.engine.process_tree import process_id
 from prefectish.engine.worker.logs.capture import handler, level_of
 from prefectish.engine.worker.logs.relay import AttemptLog, listening, log_settings, replay_log_records
+from prefectish.process_tree import process_id
 
 
 def log_of(*lines, map_index=3, run_name=None):

@@ -13,12 +13,12 @@ from prefectish.engine import signals
 from prefectish.engine.jobs.envelope import Encoded
 from prefectish.engine.jobs.job import Record
 from prefectish.engine.jobs.references import Discarded, Held, LeftOnWorker
-from prefectish.engine.process_tree import process_name
 from prefectish.engine.state import Failed, Success
 from prefectish.engine.wire import execute as worker
 from prefectish.engine.wire.execute import execute, execute_batch, open_chain, take_from_batch
 from prefectish.engine.wire.messages import Call, StepResult, open_batch
 from prefectish.engine.wire.pack import MAX_BYTES_WITH_CALL, Packer, pack_chain, pickle_tasks
+from prefectish.process_tree import process_name
 
 KEEP = 4096
 LARGE = "x" * (MAX_BYTES_WITH_CALL + 1)

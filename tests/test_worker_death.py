@@ -9,10 +9,10 @@ import sys
 
 import pytest
 
-from prefectish.engine.process_tree import exit_evidence
 from prefectish.engine.scheduling.deaths import death_in_words
 from prefectish.executors import crash_log
 from prefectish.executors.worker_death import how_it_ended
+from prefectish.process_tree import exit_evidence
 
 
 @pytest.mark.parametrize(
@@ -48,7 +48,7 @@ def test_end_of_a_worker_is_reported_in_a_few_words(evidence, words):
 
 SPEAK = """
 import ctypes, logging, sys
-from prefectish.engine.process_tree import exit_evidence
+from prefectish.process_tree import exit_evidence
 from prefectish.executors import crash_log
 crash_log.start(sys.argv[1])
 for n in range(30):

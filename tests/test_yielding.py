@@ -11,10 +11,10 @@ import pytest
 from prefectish.engine.capture import Error, Value
 from prefectish.engine.context import bind, unbind
 from prefectish.engine.jobs.envelope import Encoded
-from prefectish.engine.process_tree import process_id
 from prefectish.engine.worker import yielding
 from prefectish.engine.worker.body_progress import OWNER
 from prefectish.engine.worker.yielding import Receiver, collected, receivers
+from prefectish.process_tree import process_id
 
 
 class Attempt(dict):

@@ -17,7 +17,7 @@ from functools import cache
 
 import psutil
 
-from prefectish.engine.process_tree import process_name
+from prefectish.process_tree import process_name
 
 #: Seconds in which a heartbeat has to move, of a client that cannot be looked up or is stopped.
 STANDSTILL = 60.0

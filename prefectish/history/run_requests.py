@@ -12,11 +12,11 @@ from sqlalchemy import Connection, func, insert, select, update
 
 from prefectish.engine.capture import Error
 from prefectish.engine.driver.control import Reply
-from prefectish.engine.process_tree import process_name
 from prefectish.errors import RunNotActive, describe, text_of
 from prefectish.history import schema
 from prefectish.history.signing import Signer
 from prefectish.history.store import HistoryStore
+from prefectish.process_tree import process_name
 
 _a, _r = schema.asks.c, schema.runs.c
 #: Seconds between two looks for an answer.

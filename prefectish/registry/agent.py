@@ -23,7 +23,6 @@ from typing import Any, NamedTuple
 from sqlalchemy import insert, update
 
 from prefectish import config
-from prefectish.engine.process_tree import process_name
 from prefectish.environments.base import EnvironmentFailed, output_of
 from prefectish.errors import HistoryWriteError, describe
 from prefectish.history.children import aware_time
@@ -33,6 +32,7 @@ from prefectish.history.registry_tables import agents as table
 from prefectish.history.signing import Signer
 from prefectish.history.store import HistoryStore, open_store
 from prefectish.kinds import is_a
+from prefectish.process_tree import process_name
 from prefectish.registry import planning, queue
 from prefectish.registry.deployment import Deployment, deployments
 from prefectish.registry.drive import BEAT, FAILED, LOCKED, LOST_RUN, origin_of, record_end

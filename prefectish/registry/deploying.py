@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from prefectish import config
-from prefectish.engine.process_tree import kill_tree
 from prefectish.environments.as_json import to_json as environment_json
 from prefectish.environments.base import MAX_OUTPUT, Environment, EnvironmentFailed, output_of
 from prefectish.environments.local import LocalEnvironment
 from prefectish.errors import FlowDefinitionError, ParameterError
 from prefectish.history.signing import Signer
 from prefectish.history.store import open_store
+from prefectish.process_tree import kill_tree
 from prefectish.registry.deployment import Content, Deployment, check_name, register
 from prefectish.registry.drive import MARK
 from prefectish.registry.options import DeploymentOptions

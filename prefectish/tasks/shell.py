@@ -8,9 +8,9 @@ from functools import partial
 from typing import Unpack
 
 from prefectish.engine.context import context
-from prefectish.engine.process_tree import kill_tree
 from prefectish.engine.side_thread import current_side_thread
 from prefectish.engine.signals import FAIL
+from prefectish.process_tree import kill_tree
 from prefectish.tasks.options import TaskOptions
 from prefectish.tasks.task import Task
 

@@ -17,7 +17,6 @@ from prefectish.engine.context import get_logger
 from prefectish.engine.jobs.envelope import EncodedError
 from prefectish.engine.jobs.failures import WHOLE_OF_CAUSE
 from prefectish.engine.jobs.log_lines import LogLine, block, one_line
-from prefectish.engine.process_tree import process_name
 from prefectish.engine.scheduling.causes import described, normalised
 from prefectish.engine.scheduling.events import FailureEvent
 from prefectish.engine.state import Crashed, Retrying, State
@@ -27,6 +26,7 @@ from prefectish.engine.worker.logs import digest
 from prefectish.engine.worker.logs.capture import handler, safely
 from prefectish.engine.worker.logs.relay import AttemptLog
 from prefectish.exception_pickling import traceback_of
+from prefectish.process_tree import process_name
 from prefectish.secrets.masking import mask
 
 #: Distinct causes that are logged for each task; failures by other causes are counted together.

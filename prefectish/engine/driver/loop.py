@@ -22,7 +22,6 @@ from prefectish.engine.jobs.bundle import Bundle, unpack
 from prefectish.engine.jobs.job import Job, taken_back
 from prefectish.engine.jobs.protocol import Executor, RunnableFlow, Session
 from prefectish.engine.plan.steps import Plan
-from prefectish.engine.process_tree import process_id, process_name
 from prefectish.engine.scheduling.events import LimitKeeper, Recorder
 from prefectish.engine.scheduling.previous_run import PreviousRun
 from prefectish.engine.scheduling.progress import Progress
@@ -42,6 +41,7 @@ from prefectish.engine.worker.yielding import Receiver, Yielded, receivers
 from prefectish.errors import PrefectishError, describe
 from prefectish.interrupting import interrupt
 from prefectish.kinds import is_a
+from prefectish.process_tree import process_id, process_name
 from prefectish.tasks.task import Task
 
 #: Longest time that events wait before they are handed to the history, in seconds.

@@ -7,7 +7,7 @@ from enum import Enum
 from typing import Any
 
 from prefectish.engine.jobs.protocol import Lost, Share
-from prefectish.engine.process_tree import exit_text
+from prefectish.process_tree import exit_text
 
 #: A body that was begun so often on workers that left on purpose while it ran is given up.
 MOST_RETIRED = 5

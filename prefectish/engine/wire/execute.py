@@ -14,7 +14,6 @@ from prefectish.engine.capture import Error, capture
 from prefectish.engine.jobs.envelope import SIMPLE, EncodedError, encode_error, encode_state, weight
 from prefectish.engine.jobs.job import ChainSpec, Pick, Record, StepSpec
 from prefectish.engine.jobs.references import Discarded, LeftOnWorker, ResultRef, UpstreamRef
-from prefectish.engine.process_tree import process_name
 from prefectish.engine.state import Failed, Mapped, Pending, State, Success
 from prefectish.engine.state_column import SUCCEEDED, replaced
 from prefectish.engine.wire.bare_rows import BareRows
@@ -29,6 +28,7 @@ from prefectish.engine.worker.shared_loop import side_by_side
 from prefectish.engine.worker.time_limit import AttemptOverran, bounded
 from prefectish.errors import text_of
 from prefectish.kinds import is_a
+from prefectish.process_tree import process_name
 
 _NO_START = Pending()
 _NOTHING: Mapping[int, State] = {}

@@ -13,7 +13,7 @@ from time import monotonic
 from typing import Any, NamedTuple
 
 from prefectish.engine.context import get_logger
-from prefectish.engine.process_tree import process_id
+from prefectish.process_tree import process_id
 
 #: Keys of the context of a run: the process of its client, and what sends a report from another process.
 OWNER, SENDER = "progress_owner", "progress_sender"

@@ -16,13 +16,13 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from prefectish.engine.capture import Error, capture
-from prefectish.engine.process_tree import process_name
 from prefectish.engine.state import Crashed, State
 from prefectish.engine.worker import notes
 from prefectish.engine.worker.redaction import redacted_state
 from prefectish.engine.worker.storage import ResultStorage, failed, label_of
 from prefectish.errors import RemoteError, describe
 from prefectish.hashing import stable_hash
+from prefectish.process_tree import process_name
 from prefectish.secrets import masking
 
 if TYPE_CHECKING:

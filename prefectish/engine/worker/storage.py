@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 from prefectish.engine.capture import Error, Value, capture
 from prefectish.engine.jobs.envelope import SIMPLE, encode
 from prefectish.engine.plan.item_key import ITEM_KEY
-from prefectish.engine.process_tree import process_id
 from prefectish.engine.state import Cached, Failed, Retrying, State, Success
 from prefectish.engine.state_column import SUCCEEDED
 from prefectish.engine.worker import notes
@@ -38,6 +37,7 @@ from prefectish.engine.worker.stored_result import ATTEMPT, NOTHING, Stored
 from prefectish.engine.worker.template_fields import TemplateFields
 from prefectish.errors import ResultCorrupt, describe, text_of
 from prefectish.kinds import is_a
+from prefectish.process_tree import process_id
 from prefectish.results.envelope import NotAResultFile
 from prefectish.results.templates import place
 from prefectish.secrets import masking

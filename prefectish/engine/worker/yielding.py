@@ -19,8 +19,8 @@ from typing import Any, NamedTuple
 from prefectish.engine.capture import Error, Value, capture
 from prefectish.engine.context import current
 from prefectish.engine.jobs.envelope import encode, weight
-from prefectish.engine.process_tree import process_id
 from prefectish.engine.worker.body_progress import OWNER
+from prefectish.process_tree import process_id
 
 #: Key of the context of a run: called where a body begins, with the id of the run, it returns what sends its items
 #: from there to the client; None if nothing can be sent.

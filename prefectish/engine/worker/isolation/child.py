@@ -20,13 +20,13 @@ from prefectish.engine.capture import Error, Value, capture
 from prefectish.engine.context import bind
 from prefectish.engine.jobs.envelope import dumps, encode, encode_error, remote_error
 from prefectish.engine.jobs.preparation import prepare
-from prefectish.engine.process_tree import exit_with_parent, kill_tree
 from prefectish.engine.signals import FAIL, Signal
 from prefectish.engine.worker.attempt_context import child_logger
 from prefectish.engine.worker.body import call_body
 from prefectish.engine.worker.isolation import frames
 from prefectish.engine.worker.tracebacks import refuse_debuggers
 from prefectish.errors import text_of
+from prefectish.process_tree import exit_with_parent, kill_tree
 from prefectish.secrets.output_masking import mask_output
 
 

@@ -28,13 +28,13 @@ from prefectish.engine.context import get_logger
 from prefectish.engine.deferred import Deferred
 from prefectish.engine.jobs.envelope import dumps
 from prefectish.engine.jobs.preparation import required
-from prefectish.engine.process_tree import exit_evidence, exit_text, kill_tree
 from prefectish.engine.side_thread import SideThread
 from prefectish.engine.signals import ENDRUN, FAIL, TimeoutSignal
 from prefectish.engine.state import Crashed
 from prefectish.engine.worker.attempt_context import KILLED_PROCESS, AttemptContext
 from prefectish.engine.worker.isolation import frames
 from prefectish.errors import text_of
+from prefectish.process_tree import exit_evidence, exit_text, kill_tree
 from prefectish.secrets import masking
 from prefectish.tasks.task import Task
 

@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from prefectish.engine.capture import Error, capture
 from prefectish.engine.context import current
 from prefectish.engine.jobs.log_lines import LogLine, block, one_line
-from prefectish.engine.process_tree import process_id
 from prefectish.engine.worker.logs import digest
 from prefectish.engine.worker.tracebacks import refuse_debuggers
 from prefectish.errors import describe
+from prefectish.process_tree import process_id
 
 if TYPE_CHECKING:
     from prefectish.engine.worker.attempt_context import AttemptContext
@@ -38,7 +38,7 @@ class LogSettings(NamedTuple):
     Attributes
     ----------
     owner
-        The process of the client, see :func:`~prefectish.engine.process_tree.process_id`.
+        The process of the client, see :func:`~prefectish.process_tree.process_id`.
     kept
         Whether a history records what is logged.
     levels

@@ -15,9 +15,9 @@ from typing import NamedTuple
 from prefectish import config
 from prefectish.engine.context import get_logger
 from prefectish.engine.jobs.log_lines import LogLine
-from prefectish.engine.process_tree import process_id
 from prefectish.engine.worker.logs import digest
 from prefectish.engine.worker.logs.capture import LogSettings, add_handler, handler, lock, safely
+from prefectish.process_tree import process_id
 
 #: Runs of this process that are active, and whether the level of the top logger was lowered for them.
 _users = 0
