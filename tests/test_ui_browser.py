@@ -354,6 +354,7 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> str:
 def test_a_map_of_100_000_is_opened_and_an_item_found(browser: Any, large: str) -> None:
     with opened(browser, large) as (page, _):
         page.locator("table a", has_text="large").first.click()
+        expect(page.locator(".chart canvas")).to_be_visible(timeout=PATIENCE)
         page.locator("section[aria-labelledby=tasks] a", has_text="square").click()
         see(page.locator(".legend"), "99,980 Success")
         see(page.locator(".legend"), "20 Failed")

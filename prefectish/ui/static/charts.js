@@ -75,7 +75,7 @@ class Chart {
   async load() {
     const now = Date.now();
     if (now - this.read < 2000) {
-      this.later ??= setTimeout(() => { this.later = null; this.load(); }, 2000 - (now - this.read));
+      this.loadLater(2000 - (now - this.read));
       return;
     }
     this.read = now;
@@ -83,6 +83,7 @@ class Chart {
       const answer = await fetch(new URL(this.element.dataset.chart, document.baseURI));
       if (!answer.ok) return;
       const text = await answer.text();
+      if (!JSON.parse(text).is_complete) this.loadLater(2000);  // a large run takes a moment to be read
       if (text === this.text) return;
       this.text = text;
       this.draw();
@@ -91,12 +92,16 @@ class Chart {
     }
   }
 
+  loadLater(milliseconds) {
+    this.later ??= setTimeout(() => { this.later = null; this.load(); }, milliseconds);
+  }
+
   draw() {
     if (!this.text) return;
     const found = JSON.parse(this.text);
     const series = grouped(found.workers);
     const none = document.getElementById(this.element.dataset.none);
-    if (none) none.hidden = series.length > 0;
+    if (none) none.hidden = series.length > 0 || !found.is_complete;  // it is still being read
     this.element.hidden = series.length === 0;
     if (!series.length) return;
     const data = stacked(series, found.interval, Date.parse(found.started) / 1000);
