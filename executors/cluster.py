@@ -7,6 +7,7 @@ import inspect
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from importlib.util import find_spec
 from typing import Any
 
 from distributed import Client
@@ -236,5 +237,7 @@ def _performance_report(client: Client, path: str) -> Iterator[None]:
     """Write the performance report of Dask."""
     from distributed import performance_report
 
+    if find_spec("bokeh") is None:  # Dask would say so at the end of the run
+        raise ModuleNotFoundError("performance_report_path needs bokeh, which is not installed here; pip install bokeh")
     with client.as_current(), performance_report(filename=path):
         yield

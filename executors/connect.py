@@ -420,7 +420,8 @@ def imported(name: str) -> Any:
     try:
         return getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError, ValueError) as fault:
-        raise FlowDefinitionError(f"{name!r} is not the dotted name of anything: {fault}") from fault
+        hint = '; pip install "prefectish[slurm]"' if getattr(fault, "name", None) == "dask_jobqueue" else ""
+        raise FlowDefinitionError(f"{name!r} is not the dotted name of anything: {fault}{hint}") from fault
     finally:  # dask_jobqueue 0.9 sets handlers as it is imported, and Ctrl-C would not end a run as it should
         for number, handler in before.items():
             if signal.getsignal(number) is not handler:

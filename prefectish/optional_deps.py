@@ -20,14 +20,14 @@ def load(module: str, extra: str, user: str) -> ModuleType:
 
     Raises
     ------
-    ImportError
+    ModuleNotFoundError
         If it is not installed; the message has the command that installs it.
 
     Examples
     --------
     >>> load("no_such_library", "http", "HTTPTask")
     Traceback (most recent call last):
-    ImportError: HTTPTask needs no_such_library, which is not installed here; pip install "prefectish[http]"
+    ModuleNotFoundError: HTTPTask needs no_such_library, which is not installed here; pip install "prefectish[http]"
     """
     try:
         return import_module(module)
@@ -35,6 +35,5 @@ def load(module: str, extra: str, user: str) -> ModuleType:
         library = module.partition(".")[0]
         if error.name is not None and error.name.partition(".")[0] != library:
             raise  # installed, but one of its own dependencies is missing
-        raise ImportError(
-            f'{user} needs {library}, which is not installed here; pip install "prefectish[{extra}]"'
-        ) from error
+        text = f'{user} needs {library}, which is not installed here; pip install "prefectish[{extra}]"'
+        raise ModuleNotFoundError(text, name=library) from error

@@ -492,6 +492,25 @@ def test_contradicting_arguments_are_refused(arguments: dict[str, Any], text: st
 # ---------------------------------------------------------------------- a cluster of the user's class
 
 
+def test_missing_library_of_a_cluster_class_is_named_with_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "dask_jobqueue", None)
+    with pytest.raises(FlowDefinitionError, match=r'"prefectish\[slurm\]"$'):
+        DaskExecutor(cluster_class="dask_jobqueue.SLURMCluster")
+
+
+def test_report_is_refused_before_the_run_where_bokeh_is_missing(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, dask_client: Client
+) -> None:
+    monkeypatch.setattr("prefectish.executors.cluster.find_spec", lambda name: None)
+    done: list[int] = []
+    with Flow("reported") as flow:
+        task(done.append, name="add")(1)
+    executor = DaskExecutor(client=dask_client, performance_report_path=str(tmp_path / "report.html"))
+    with pytest.raises(ModuleNotFoundError, match=r"^performance_report_path needs bokeh"):
+        flow.run(executor=executor, progress=False, history=False)
+    assert done == []
+
+
 def test_import_of_a_cluster_class_changes_no_handler_of_signals(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

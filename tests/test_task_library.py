@@ -8,6 +8,7 @@ import pickle
 import socket
 import sqlite3
 import ssl
+import subprocess
 import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -79,6 +80,27 @@ def test_missing_library_is_named_with_its_extra():
     text = r'^HTTPTask needs not_there, which is not installed here; pip install "prefectish\[http\]"$'
     with pytest.raises(ImportError, match=text):
         load("not_there.inside", "http", "HTTPTask")
+
+
+def test_what_needs_the_history_names_its_extra():
+    program = """
+import sys
+sys.modules["sqlalchemy"] = None
+import prefectish
+with prefectish.Flow("f") as flow:
+    prefectish.task(str.upper, name="say")("a")
+for call in (
+    lambda: prefectish.attach("x"), lambda: prefectish.serve(flow), lambda: flow.resume("x"), lambda: flow.deploy("p"),
+    lambda: flow.run(history=True), lambda: __import__("prefectish.history"),
+):
+    try:
+        call()
+    except ImportError as error:
+        print(error)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    named = 'the history of runs needs sqlalchemy, which is not installed here; pip install "prefectish[history]"'
+    assert done.stdout.splitlines() == [named] * 6
 
 
 def test_library_that_breaks_is_not_called_missing(tmp_path, monkeypatch):

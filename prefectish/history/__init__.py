@@ -11,9 +11,13 @@ Examples
 
 from __future__ import annotations
 
-from prefectish.history.children import ChildRow, FailureGroup
-from prefectish.history.compare import Comparison, compare, to_dataframe
-from prefectish.history.lines import LogLine
-from prefectish.history.queries import RunRow, run, runs
+from prefectish.optional_deps import load
+
+load("sqlalchemy", "history", "the history of runs")  # first: the modules of this package import it
+
+from prefectish.history.children import ChildRow, FailureGroup  # noqa: E402
+from prefectish.history.compare import Comparison, compare, to_dataframe  # noqa: E402
+from prefectish.history.lines import LogLine  # noqa: E402
+from prefectish.history.queries import RunRow, run, runs  # noqa: E402
 
 __all__ = ["ChildRow", "Comparison", "FailureGroup", "LogLine", "RunRow", "compare", "run", "runs", "to_dataframe"]

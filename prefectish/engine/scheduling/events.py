@@ -195,8 +195,6 @@ def load(history: Any) -> Recorder | None:
     except ModuleNotFoundError as error:
         if history is None or (error.name or "").startswith("prefectish"):
             return None
-        raise ModuleNotFoundError(
-            f"history={history!r} needs SQLAlchemy: pip install 'prefectish[history]'", name=error.name
-        ) from error
+        raise
     recorder: Recorder | None = module.recorder_for(history)
     return recorder
