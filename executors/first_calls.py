@@ -97,6 +97,6 @@ def check_placements(tasks: Mapping[str, Task], connection: Connection) -> None:
         }
         if placement.workers and not names.intersection(map(str, placement.workers)):
             raise FlowDefinitionError(
-                f"task {slug} may run only on the workers {', '.join(map(str, placement.workers))}, and none of them "
-                f"is there: {', '.join(sorted(workers))}"
+                f"task {slug} may run only on the workers {', '.join(map(str, placement.workers))}, and the cluster "
+                f"has none of them: {', '.join(sorted(workers))}"
             )

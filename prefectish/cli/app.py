@@ -420,7 +420,7 @@ def logs(
     item: Annotated[str | None, typer.Option("--item", "-i", help="Only this child: map index or item key.")] = None,
     level: Annotated[str, typer.Option("--level", "-l", help="Only lines of this level or above.")] = "DEBUG",
     limit: Annotated[int | None, typer.Option("--limit", "-n", min=0, max=MOST, help="Only the last N lines.")] = None,
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with new lines until it has ended.")] = False,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Follow new lines until it has ended.")] = False,
     history: History = None,
     as_json: Json = False,
 ) -> None:

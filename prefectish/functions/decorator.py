@@ -626,8 +626,8 @@ def _check_run_name(run_name: Any, signature: BoundSignature) -> None:
     }
     if unknown := sorted(fields - set(signature.signature.parameters)):
         raise FlowDefinitionError(
-            f"flow_run_name={run_name!r} must be filled by arguments of the flow, and {', '.join(unknown)} is none; it "
-            f"takes {signature.signature}"
+            f"flow_run_name={run_name!r} must be filled by arguments of the flow, and {', '.join(unknown)} is not one; "
+            f"it takes {signature.signature}"
         )
 
 

@@ -321,11 +321,7 @@ class FunctionRun:
                 return CallFuture(self, *self._submitted(task, args, kwargs, options), options)
         if maps_over(args, kwargs):
             return self.map(task, args, kwargs, options, mapped=False)
-        self._check_open(task)
-        start = self._given_states.take(task)
-        task = self._variant(task, options)
-        given = self._arguments(task, args, kwargs, options)
-        signature = self._signature(task, given)
+        signature, given, start = self._opened(task, args, kwargs, options)
         if self.live and signature.direct and start is None and not self._held_back(signature):
             outcome = self._run_inline(signature, given)
             outcome.read = True
@@ -337,6 +333,16 @@ class FunctionRun:
             return self._answer(outcome, options)
         finally:
             self.control.mailbox.post_later(ReleaseResult(outcome))
+
+    def _opened(
+        self, task: Task, args: tuple[Any, ...], kwargs: dict[str, Any], options: CallOptions
+    ) -> tuple[CallSignature, Arguments, State | None]:
+        """Return what a call is of, what it is given, and the state that it begins from."""
+        self._check_open(task)
+        start = self._given_states.take(task)
+        task = self._variant(task, options)
+        given = self._arguments(task, args, kwargs, options)
+        return self._signature(task, given), given, start
 
     def _answer(self, outcome: Settled, options: CallOptions) -> Any:
         """Return the value of a call, or raise its error."""
@@ -400,15 +406,11 @@ class FunctionRun:
     def _submitted(
         self, task: Task, args: tuple[Any, ...], kwargs: dict[str, Any], options: CallOptions
     ) -> tuple[Settled, TaskName]:
-        self._check_open(task)
-        start = self._given_states.take(task)
-        task = self._variant(task, options)
-        given = self._arguments(task, args, kwargs, options)
-        signature = self._signature(task, given)
+        signature, given, start = self._opened(task, args, kwargs, options)
         outcome = self._enqueue(signature, given, start)
         outcome.read = options.returns_state
         step = signature.step_state.step
-        return outcome, TaskName(step.name, step.slug, task.tags)
+        return outcome, TaskName(step.name, step.slug, step.task.tags)
 
     def _enqueue(self, signature: CallSignature, given: Arguments, start: State | None) -> Settled:
         row = next(signature.rows)

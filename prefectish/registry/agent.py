@@ -97,7 +97,7 @@ class Agent:
         self._folder = Path(config.home(), "agent")
 
     def stop(self) -> None:
-        """Begin no more runs, and end; drivers go on by themselves."""
+        """Begin no more runs, and end; drivers continue without it."""
         self._stop.set()
 
     def start(self, once: bool = False) -> None:
@@ -127,7 +127,7 @@ class Agent:
             except HistoryWriteError as error:
                 logger.warning("%s; it is not noted that agent %s has ended", error, self.id)
             if self._drivers:
-                logger.info("agent %s ends; %d drivers go on by themselves", self.id, len(self._drivers))
+                logger.info("agent %s ends; %d drivers continue without it", self.id, len(self._drivers))
 
     def _turn(self) -> None:
         """Do what is to be done now; a database that cannot be reached, or a full disk, is tried again next turn."""

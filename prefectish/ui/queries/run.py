@@ -234,7 +234,7 @@ def in_words(run: RunRow, verb: str, arguments: Mapping[str, Any]) -> str:
         case "drain":
             return "finish what is running, then end"
         case "story":
-            return f"tell what happened to {arguments.get('key')}"
+            return f"show the story of {arguments.get('key')}"
         case _:
             return {"cancel": "cancel the run", "pause": "pause the run", "resume": "continue the run"}.get(verb, verb)
 
