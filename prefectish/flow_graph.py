@@ -201,7 +201,7 @@ class FlowGraph(TaskGraph):
             if plain and inside and key is None and is_a(value, (list, tuple, set, frozenset)):
                 # To wait for a list is to wait for its members; the list itself is not needed.
                 for member in value:
-                    self._feed(task, None, allow_failure(member) if failure_allowed else member, mapped, validate)
+                    self._feed(task, None, allow_failure(member) if failure_allowed else member, maps, validate)
                 return
             value = collected(value, self, maps and not flattened, failure_allowed) if inside else self._constant(value)
         self.insert(Edge(self._admit(value), task, key, maps, flattened, failure_allowed), validate)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import copy
+import sys
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from itertools import chain
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 from prefectish.kinds import is_a
 
@@ -29,6 +31,94 @@ _KINDS = {
 }
 
 
+class TakenApart(NamedTuple):
+    """How the values of a class are taken apart.
+
+    Attributes
+    ----------
+    members
+        Returns the members of a value that may be results, in an order.
+    remade
+        Returns a value like another one, with other members in the same order.
+    """
+
+    members: Callable[[Any], Iterable[Any]]
+    remade: Callable[[Any, Sequence[Any]], Any]
+
+
+def _partial_members(value: Any) -> Iterable[Any]:
+    return [*value.args, *value.keywords.values()]
+
+
+def _partial_remade(value: Any, members: Sequence[Any]) -> Any:
+    count = len(value.args)
+    keywords = dict(zip(value.keywords, members[count:], strict=True))
+    made = type(value)(value.func, *members[:count], **keywords)
+    vars(made).update(vars(value))
+    return made
+
+
+def _series_members(value: Any) -> Iterable[Any]:
+    """Return the items of a Series or an Index of Python objects; of any other nothing."""
+    return list(value.to_numpy()) if getattr(value.dtype, "hasobject", False) and not hasattr(value, "levels") else ()
+
+
+def _series_remade(value: Any, members: Sequence[Any]) -> Any:
+    pandas = sys.modules["pandas"]
+    array = pandas.array([None] * len(members), dtype=object)
+    for place, member in enumerate(members):  # one by one: a member may be a list
+        array.to_numpy()[place] = member
+    if not isinstance(value, pandas.Series):
+        return pandas.Index(array, dtype=object, name=value.name)
+    made = pandas.Series(array, index=value.index, name=value.name, dtype=object)
+    made.attrs.update(value.attrs)
+    return made
+
+
+def _frame_columns(value: Any) -> list[tuple[int, Any]]:
+    kinds = enumerate(value.dtypes)
+    return [(place, value.iloc[:, place]) for place, kind in kinds if getattr(kind, "hasobject", False)]
+
+
+def _frame_members(value: Any) -> Iterable[Any]:
+    return chain.from_iterable(column.to_numpy() for _, column in _frame_columns(value))
+
+
+def _frame_remade(value: Any, members: Sequence[Any]) -> Any:
+    made, rows = value.copy(), len(value)
+    for number, (place, column) in enumerate(_frame_columns(value)):
+        made.isetitem(place, _series_remade(column, members[number * rows : (number + 1) * rows]))
+    return made
+
+
+_SERIES = TakenApart(_series_members, _series_remade)
+
+#: By library and name of the class.
+_TAKEN_APART: dict[tuple[str, str], TakenApart] = {
+    ("functools", "partial"): TakenApart(_partial_members, _partial_remade),
+    ("builtins", "slice"): TakenApart(lambda s: (s.start, s.stop, s.step), lambda _, members: slice(*members)),
+    ("builtins", "mappingproxy"): TakenApart(
+        lambda proxy: [part for pair in proxy.items() for part in pair],
+        lambda _, parts: MappingProxyType(dict(zip(parts[::2], parts[1::2], strict=True))),
+    ),
+    ("builtins", "dict_keys"): TakenApart(iter, lambda _, members: dict.fromkeys(members).keys()),
+    ("builtins", "dict_values"): TakenApart(iter, lambda _, members: dict(enumerate(members)).values()),
+    ("builtins", "dict_items"): TakenApart(iter, lambda _, members: dict(members).items()),
+    ("pandas", "Series"): _SERIES,
+    ("pandas", "Index"): _SERIES,
+    ("pandas", "DataFrame"): TakenApart(_frame_members, _frame_remade),
+}
+
+
+def _remade(value: Any, kind: TakenApart, change: Callable[[Any], Any]) -> Any:
+    """Return a value with its members changed; the value itself if none does."""
+    before = list(kind.members(value))
+    after = [change(member) for member in before]
+    if all(new is member for new, member in zip(after, before, strict=True)):
+        return value
+    return kind.remade(value, after)
+
+
 class Slot:
     """Stands for a result inside of an argument."""
 
@@ -40,14 +130,16 @@ class Slot:
 
 def members_of(value: Any) -> Iterable[Any] | None:
     """Return the members of a value that may be results: those of a collection, keys of dicts too, the items of an
-    array of objects, the attributes of a dataclass, an attrs class, a pydantic model or a namespace; None if it is one
-    value.
+    array or a Series of objects, the arguments of a partial function, the attributes of a dataclass, an attrs class, a
+    pydantic model or a namespace; None if it is one value.
     """  # noqa: D205
     if is_a(value, CONTAINERS):
         return [*value, *value.values()] if is_a(value, dict) else value
     kind = _kind_of(type(value))  # type: ignore[arg-type]  # classes are hashable
     if kind is None:
         return None
+    if isinstance(kind, TakenApart):
+        return kind.members(value)
     if kind == "array":
         return value.flat if value.dtype.hasobject and value.dtype.names is None else None
     return _fields(value, kind).values()
@@ -86,7 +178,7 @@ def has_members(cls: type) -> bool:
 
 
 @lru_cache(maxsize=1024)
-def _kind_of(cls: type) -> str | None:
+def _kind_of(cls: type) -> str | TakenApart | None:
     """Return what a class is whose instances have members, None for any other class."""
     for base in cls.__mro__:
         if "__dataclass_fields__" in vars(base):
@@ -95,8 +187,9 @@ def _kind_of(cls: type) -> str | None:
             return "attrs"
         module = base.__module__
         library = module.partition(".")[0] if isinstance(module, str) else ""
-        if (library, base.__name__) in _KINDS:
-            return _KINDS[library, base.__name__]
+        named = (library, base.__name__)
+        if named in _KINDS or named in _TAKEN_APART:
+            return _KINDS.get(named) or _TAKEN_APART[named]
     return None
 
 
@@ -128,6 +221,8 @@ def rebuilt(value: Any, change: Callable[[Any], Any]) -> Any:
     kind = _kind_of(type(value))  # type: ignore[arg-type]  # classes are hashable
     if kind is None or (kind == "array" and members_of(value) is None):
         return change(value)
+    if isinstance(kind, TakenApart):
+        return _remade(value, kind, lambda member: rebuilt(member, change))
     if kind == "array":
         return _rebuilt_array(value, change)
     before = _fields(value, kind)

@@ -9,9 +9,10 @@ from collections.abc import Callable, Iterable, KeysView
 from typing import Any, TypeVar
 
 from prefectish.control_flow.resources import default_references
-from prefectish.edges import Edge
+from prefectish.edges import Annotation, Edge
 from prefectish.errors import FlowDefinitionError
 from prefectish.graphs import cycle_text, order
+from prefectish.kinds import is_a
 from prefectish.parameters import Parameter
 from prefectish.slugs import SlugBook
 from prefectish.tasks.collections import Constant
@@ -343,6 +344,8 @@ class TaskGraph:
 
 def task_list(name: str, tasks: Iterable[Any] | None) -> Iterable[Any]:
     """Return a list of tasks that was given as an argument of this name, None for no tasks; TypeError if it is none."""
+    if is_a(tasks, Annotation):
+        return [tasks]
     if isinstance(tasks, Task):
         raise TypeError(f"{name} must be a list of tasks, got {tasks!r}; pass [{tasks.name}]")
     if tasks is not None and not isinstance(tasks, Iterable):

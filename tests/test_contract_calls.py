@@ -118,6 +118,20 @@ def test_f1_a_map_waits_for_futures_in_any_collection(executor, form):
     assert flow(program, executor=executor, history=False)() == [TriggerFailed, TriggerFailed]
 
 
+@pytest.mark.parametrize("form", ["list in unmapped", "unmapped alone", "allowed alone"])
+def test_f1_an_annotation_around_a_list_that_a_map_waits_for_holds_for_its_members(spelled, form):
+    def program():
+        waited = [spelled.call(fails_on_one, n) for n in (1, 0)]
+        given = {
+            "list in unmapped": [unmapped(waited)],
+            "unmapped alone": unmapped(waited),
+            "allowed alone": allow_failure(unmapped([waited])),
+        }[form]
+        return {"x": follow.map([7, 8, 9], wait_for=given)}
+
+    assert kinds(spelled.states(program)["x"]) == [Success if "allowed" in form else TriggerFailed] * 3
+
+
 # ---------------------------------------------------------------------- states that a body returns
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections import ChainMap, OrderedDict, UserDict, UserList, defaultdict, deque
 from dataclasses import dataclass, field
-from types import SimpleNamespace
+from types import MappingProxyType, SimpleNamespace
 from typing import Any, NamedTuple
 
 import pytest
@@ -88,6 +88,15 @@ def array_of(future):
     return made
 
 
+def series_of(future):
+    pandas = pytest.importorskip("pandas")
+    return pandas.Series([[future], 5, future], index=[2, 1, 0], name="n", dtype=object)
+
+
+def index_of(future):
+    return pytest.importorskip("pandas").Index([future], dtype=object)
+
+
 MADE = {
     "dataclass": (lambda f: Plain(f, [f]), lambda v: (v.a, v.b) == (2, [2])),
     "frozen, with slots, nested": (lambda f: Frozen([f], Plain(f)), lambda v: (v.a, v.plain.a) == ([2], 2)),
@@ -107,6 +116,24 @@ MADE = {
         lambda v: v == [UserList([2]), UserDict(a=2), ChainMap({"a": 2}, {"b": [2]})],
     ),
     "namespace": (lambda f: SimpleNamespace(a=f, b=[f]), lambda v: v == SimpleNamespace(a=2, b=[2])),
+    "partial": (
+        lambda f: functools.partial(print, f, end=[f]),
+        lambda v: (v.func, v.args, v.keywords) == (print, (2,), {"end": [2]}),
+    ),
+    "slice": (lambda f: slice(1, f), lambda v: v == slice(1, 2)),
+    "views": (
+        lambda f: [{"a": f}.values(), {"a": f}.items(), {f: 1}.keys(), MappingProxyType({"a": f})],
+        lambda v: [list(v[0]), dict(v[1]), list(v[2]), dict(v[3])] == [[2], {"a": 2}, [2], {"a": 2}],
+    ),
+    "series": (
+        series_of,
+        lambda v: (v.tolist(), v.index.tolist(), v.name, v.dtype) == ([[2], 5, 2], [2, 1, 0], "n", "O"),
+    ),
+    "index": (lambda f: series_of(f).index.append(index_of(f)), lambda v: v.tolist() == [2, 1, 0, 2]),
+    "frame": (
+        lambda f: series_of(f).to_frame().assign(other=1, last=series_of(f)),
+        lambda v: v.to_dict("list") == {"n": [[2], 5, 2], "other": [1, 1, 1], "last": [[2], 5, 2]},
+    ),
     "other dicts": (lambda f: [OrderedDict(a=f), defaultdict(int, {f: f})], lambda v: v == [{"a": 2}, {2: 2}]),
 }
 
@@ -193,7 +220,7 @@ class Hides:
         self.future = future
 
 
-@pytest.mark.parametrize("hide", [Hides, lambda future: functools.partial(print, future)])
+@pytest.mark.parametrize("hide", [Hides, ValueError])
 def test_e6_elsewhere_futures_are_refused_where_they_are_read_or_pickled(executor, hide):
     @task
     def reads(hidden):
