@@ -18,7 +18,7 @@ from prefectish.engine.worker.yielding import SENDER as YIELD_SENDER
 from prefectish.executors.addresses import check_one_cluster, check_size, split_client_kwargs
 from prefectish.executors.connect import Connection, connect, imported
 from prefectish.executors.first_calls import TaskChecks
-from prefectish.executors.probe import masked
+from prefectish.executors.probe import checked_address, masked
 from prefectish.executors.progress_reports import heard_from_cluster, send_by_cluster, yield_by_cluster
 from prefectish.executors.seceding import seceded
 from prefectish.executors.session import ClusterSession
@@ -121,7 +121,7 @@ class DaskExecutor:
             raise ValueError(f"max_branches must be >= 1, got {max_branches!r}")
         if isinstance(cluster_class, str):
             imported(cluster_class)  # here: a run may have a thread, where dask_jobqueue cannot be imported
-        self.address = address
+        self.address = checked_address(address)
         self.scheduler_file = scheduler_file
         self.dashboard = dashboard
         self.client = client

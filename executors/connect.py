@@ -25,7 +25,7 @@ from prefectish.executors.addresses import address_in, configured_address, log_d
 from prefectish.executors.dask_api import is_asynchronous, wait_for_end
 from prefectish.executors.own_cluster import start_own_cluster
 from prefectish.executors.preflight import Presence, preflight
-from prefectish.executors.probe import await_scheduler, is_encrypted, is_loopback, masked
+from prefectish.executors.probe import await_scheduler, checked_address, is_encrypted, is_loopback, masked
 from prefectish.executors.waker import Waker
 
 #: Arguments that have no meaning for a cluster, or a client, that exists already.
@@ -255,9 +255,7 @@ def _check(given: Mapping[str, Any]) -> None:
     named = [name for name in ("address", "client", "cluster_class") if given[name] is not None]
     if len(named) > 1:
         raise FlowDefinitionError(f"only one of {' and '.join(named)} may be given: each names a cluster")
-    if not isinstance(given["address"], str | None):
-        kind = type(given["address"]).__name__
-        raise FlowDefinitionError(f"address must be a string, got a {kind}; pass a Client as client=...")
+    checked_address(given["address"])
     for name in _MEANINGLESS.get("".join(named), ()):
         if given[name] is not None:
             raise FlowDefinitionError(f"{name} has no meaning with {named[0]}=..., which names one that runs already")

@@ -17,6 +17,7 @@ from contextlib import closing, suppress
 
 from distributed import Security
 from distributed.comm import parse_address, parse_host_port
+from distributed.comm.registry import get_backend
 
 from prefectish.errors import FlowDefinitionError, SchedulerLost
 
@@ -45,6 +46,22 @@ def masked(address: str) -> str:
     return re.sub(r"(^|//)[^/]*@", r"\1***@", address)
 
 
+def checked_address(address: object) -> str | None:
+    """Return the address of a scheduler that a user gave.
+
+    Raises
+    ------
+    FlowDefinitionError
+        It is no text: a port, a client, a cluster.
+    """
+    if address is None or isinstance(address, str):
+        return address
+    hint = "pass a Client as client=..., of a cluster its scheduler_address"
+    if isinstance(address, int):
+        hint = f"write 'tcp://127.0.0.1:{address}'"
+    raise FlowDefinitionError(f"address must be a string, got a {type(address).__name__}; {hint}")
+
+
 def _host_and_port(address: str) -> tuple[str, int]:
     """Split an address of TCP.
 
@@ -56,8 +73,21 @@ def _host_and_port(address: str) -> tuple[str, int]:
     try:
         host, port = parse_host_port(parse_address(address)[1])
     except ValueError:  # its text holds the address, which may hold a password
-        raise FlowDefinitionError(f"address must be like 'tcp://host:8786', got {masked(address)!r}") from None
+        raise _malformed(address) from None
     return str(host), int(port)
+
+
+def _malformed(address: str) -> FlowDefinitionError:
+    hint = "; a Dask dashboard listens at http://, its scheduler at another port" if address.startswith("http") else ""
+    return FlowDefinitionError(f"address must be like 'tcp://host:8786', got {masked(address)!r}{hint}")
+
+
+def _check_scheme(address: str, scheme: str) -> None:
+    """Refuse what no Client could speak: one that fails as it is made holds up the end of the program."""
+    try:
+        get_backend(scheme)
+    except ValueError:
+        raise _malformed(address) from None
 
 
 def is_encrypted(address: str) -> bool:
@@ -86,11 +116,14 @@ def await_scheduler(address: str, security: Security, timeout: float) -> None:
 
     Raises
     ------
+    FlowDefinitionError
+        It is no address of a scheduler.
     SchedulerLost
         No scheduler answered in time; or, at once, another server did, or TLS failed.
     """
     scheme = parse_address(address)[0]
     if scheme not in ("tcp", "tls"):
+        _check_scheme(address, scheme)
         return
     host, port = _host_and_port(address)
     context = _tls_context(address, security) if scheme == "tls" else None
