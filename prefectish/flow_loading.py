@@ -80,10 +80,11 @@ def _run_file(path: str) -> ModuleType:
     """Import a file under its own name, so that its functions can be pickled by that name."""
     if not os.path.isfile(path):
         raise FlowDefinitionError(f"no such file: {path}")
-    folder, file = os.path.split(os.path.abspath(path))
+    place = os.path.abspath(path)  # tracebacks show it, and may be read from another folder
+    folder, file = os.path.split(place)
     sys.path.insert(0, folder)
     name = file.removesuffix(".py")
-    spec = importlib.util.spec_from_file_location(name, path, loader=SourceFileLoader(name, path))
+    spec = importlib.util.spec_from_file_location(name, place, loader=SourceFileLoader(name, place))
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module

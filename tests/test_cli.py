@@ -324,6 +324,13 @@ def driver(tmp_path: Path, command: Command) -> Iterator[Driver]:
     made.process.communicate()
 
 
+def test_traceback_of_a_file_in_this_folder_has_its_path(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is read from other folders, too."""
+    monkeypatch.chdir(Path(command.file).parent)
+    command.on_history("run", "example_flow.py", "-p", "n=4", code=1)
+    assert f'File "{command.file}", line 11, in load' in command.on_history("failures")
+
+
 def test_cancel_ends_a_run_of_another_process(command: Command, driver: Driver) -> None:
     assert json.loads(command.on_history("runs", "--json"))[0]["state"] == "Running"
     asked = json.loads(command.on_history("cancel", "--json"))

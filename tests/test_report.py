@@ -3,7 +3,9 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import sqlite3
 import subprocess
+from contextlib import closing
 
 import pytest
 from bodies import double
@@ -152,6 +154,16 @@ def test_unreadable_record_does_not_prevent_showing_a_state(tmp_path, monkeypatc
     monkeypatch.setenv("PREFECTISH_HOME", str(tmp_path))
     assert "2 Success" in safe(state._repr_html_()).text
     assert "cannot be read: history.db is not a prefectish history" in caplog.text
+
+
+@pytest.mark.parametrize("front", ["graph", "function"])
+def test_record_that_breaks_while_it_is_read_does_not_prevent_showing_a_state(tmp_path, monkeypatch, caplog, front):
+    monkeypatch.setenv("PREFECTISH_HOME", str(tmp_path))
+    state = a_flow().run(rows=[1, 2]) if front == "graph" else flow(lambda: 17).run()
+    with closing(sqlite3.connect(tmp_path / "history.db")) as file, file:
+        file.execute("ALTER TABLE children RENAME COLUMN seconds TO minutes")
+    assert ("2 Success" if front == "graph" else "The flow function returned.") in safe(state._repr_html_()).text
+    assert "cannot be read: history" in caplog.text
 
 
 def test_finding_makes_no_history(tmp_path, monkeypatch):

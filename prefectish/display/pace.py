@@ -66,6 +66,7 @@ class Scene(NamedTuple):
     paused: bool = False  # whether the run is paused
     causes: Sequence[CauseCount] = ()  # why children failed or were retried
     inside: Sequence[BodyProgress] = ()  # what bodies say themselves
+    not_run: int = 0  # single tasks whose trigger did not let them run
 
 
 class RateTrack:
@@ -122,6 +123,7 @@ class RateMeter:
             paused,
             progress.causes,
             progress.inside,
+            sum(step.not_run for step in singles),
         )
 
     def _running(self, step: StepCounts, now: float) -> float:

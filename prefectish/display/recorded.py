@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from prefectish.display import views
 from prefectish.display.views import CauseView, RunView, SlowView, TaskView
@@ -16,9 +16,19 @@ if TYPE_CHECKING:
     from prefectish.history import FailureGroup, RunRow
     from prefectish.history.measures import Measures, Slow
 
+T = TypeVar("T")
+
 
 def run_of(state: State) -> RunRow | None:
     """Return the record of the run that ended in a state; None if there is none, or if it cannot be read (logged)."""
+    return read(state, lambda run: run)
+
+
+def read(state: State, show: Callable[[RunRow], T]) -> T | None:
+    """Return what a function makes of the record of the run that ended in a state.
+
+    None if there is no record, or if it cannot be read, which is logged: a state is shown without it.
+    """
     run_id = state.context.get("flow_run_id")
     if run_id is None:
         return None
@@ -27,7 +37,8 @@ def run_of(state: State) -> RunRow | None:
     except ModuleNotFoundError:  # its library is an extra
         return None
     try:
-        return find(str(run_id))
+        run = find(str(run_id))
+        return None if run is None else show(run)
     except PrefectishError as error:
         get_logger("display").warning("the record of run %s cannot be read: %s", run_id, error)
         return None
@@ -76,7 +87,7 @@ def facts(run: RunRow) -> list[tuple[str, str]]:
         ("run", run.id),
         ("name", run.name if run.name != run.id else None),
         ("executor", run.executor),
-        ("version", (run.flow_version or "")[:12]),
+        ("flow hash", (run.flow_version or "")[:12]),
         ("resumed", f"{run.part} times" if run.part else None),
     ]
     return [(name, str(value)) for name, value in found if value]

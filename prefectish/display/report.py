@@ -110,7 +110,7 @@ def _numbers(view: RunView, measures: Measures | None) -> list[tuple[str, str]]:
         work = sum(track.seconds for track in measures.workers.values())
         numbers += [
             (f"{measures.again:,}", "retried"),
-            (f"{len(measures.workers):,}", "worker" if len(measures.workers) == 1 else "workers"),
+            (f"{len(measures.workers):,}", "worker process" if len(measures.workers) == 1 else "worker processes"),
             (seconds(measures.length), "wall time"),
             (seconds(work), "total task time"),
             (f"{work / measures.length:.1f}", "mean concurrency"),

@@ -54,11 +54,11 @@ def of_state(state: State) -> str:
     if isinstance(state, Mapped):
         return of_view(views.of_map(state))
     if is_by_task(state._raw_result):
-        view, run = views.of_run(state), recorded.run_of(state)
-        return of_view(view if run is None else recorded.with_record(view, run, _measures(run)))
-    run = recorded.run_of(state)
-    if run is not None:  # a flow function: its state has the value that it returned, its record has the tasks
-        return of_recorded(run)
+        view = views.of_run(state)
+        return of_view(recorded.read(state, lambda run: recorded.with_record(view, run, _measures(run))) or view)
+    shown = recorded.read(state, of_recorded)
+    if shown is not None:  # a flow function: its state has the value that it returned, its record has the tasks
+        return shown
     traceback = mask(getattr(state, "traceback", None) or "")
     message = views.text_of(state.message)
     return rendered("task_state.html", state=state, kind=type(state).__name__, message=message, traceback=traceback)

@@ -120,6 +120,8 @@ def singles(scene: Scene) -> str:
     text = f"{scene.ended:,} of {scene.tasks:,} {kind}{'s' if scene.tasks != 1 else ''} done"
     if scene.failed:
         text += f", {scene.failed:,} failed"
+    if scene.not_run:
+        text += f", {scene.not_run:,} not run"
     if scene.long:
         shown = ", ".join(f"{name} ({clock(seconds)})" for name, seconds in scene.long[:3])
         text += f"; running {shown}{', ...' if len(scene.long) > 3 else ''}"
