@@ -132,9 +132,9 @@ class Flow(Hooked, FlowGraph, Deployable):
         if terminal_state_handler is not None:
             function("terminal_state_handler", terminal_state_handler)
         self.terminal_state_handler = terminal_state_handler
-        for task in tasks or ():
+        for task in _several("tasks", tasks):
             self.add_task(task)
-        for edge in edges or ():
+        for edge in _several("edges", edges):
             self.insert(edge)
         self.set_reference_tasks(reference_tasks or ())
 
@@ -487,6 +487,13 @@ class Flow(Hooked, FlowGraph, Deployable):
         from prefectish.visualize import draw
 
         return draw(self, self.name, state, format, filename)
+
+
+def _several(name: str, given: Any) -> Any:
+    """Return what was given for an argument that takes several tasks or edges."""
+    if given is not None and (isinstance(given, str | Task) or not hasattr(given, "__iter__")):
+        raise TypeError(f"{name} of a flow must be a list, got {given!r}")
+    return () if given is None else given
 
 
 if not TYPE_CHECKING:

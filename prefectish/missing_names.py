@@ -44,20 +44,22 @@ class LeadsOut:
     __slots__ = ()
     #: What it is in the table of attributes.
     _kind: ClassVar[str]
+    #: Added where that table says nothing.
+    _otherwise: ClassVar[str] = ""
 
     if not TYPE_CHECKING:
 
         def __getattr__(self, name: str) -> NoReturn:
-            raise missing_attribute(self, self._kind, name)
+            raise missing_attribute(self, self._kind, name, self._otherwise)
 
 
-def missing_attribute(of: object, kind: str, name: str) -> AttributeError:
+def missing_attribute(of: object, kind: str, name: str, otherwise: str = "") -> AttributeError:
     """Return the error about an attribute that an object does not have; it leads out, if Prefect's object has it."""
     text = f"{type(of).__name__!r} object has no attribute {name!r}"
     if not name.startswith("_"):
         from prefectish.prefect_names import instead_of
 
-        text += instead_of(kind, name)
+        text += instead_of(kind, name) or otherwise
     return AttributeError(text, name=name, obj=of)
 
 

@@ -6,6 +6,7 @@ import inspect
 import math
 import subprocess
 import sys
+import traceback
 import warnings
 from importlib import import_module
 
@@ -107,6 +108,46 @@ def test_computing_with_a_future_names_result(use):
     assert computes.run(history=False, executor=LocalExecutor()).result == 2
 
 
+@pytest.mark.parametrize("made", [lambda: inc.submit(1), lambda: inc.map([1, 2])])
+def test_comparison_of_a_future_is_warned_of(made):
+    @flow
+    def compares():
+        future = made()
+        with pytest.warns(UserWarning, match=r"compares the future, not its result.*compare its result\(\)"):
+            assert (future == 2) is False
+        with pytest.warns(UserWarning, match="compares the future"):
+            assert future != [2, 3]
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            other = made()
+            assert future != other
+            assert [other, future].index(future) == 1
+            assert future in [0, other, future]
+            assert {future: 1}[future] == 1
+        return future.result()
+
+    assert compares.run(history=False, executor=LocalExecutor()).is_successful()
+
+
+@pytest.mark.parametrize("made", [lambda: inc.submit(1), lambda: inc.map([1, 2])])
+def test_attribute_that_a_future_has_not_is_explained(made):
+    @flow
+    def asks():
+        with pytest.raises(AttributeError, match=r"'bit_length': it is a future, not a value; .* its result\(\)"):
+            made().bit_length()
+        assert not hasattr(made(), "__array__")
+
+    assert asks.run(history=False, executor=LocalExecutor()).is_successful()
+
+
+@pytest.mark.parametrize(("wrong", "meant"), [("mapp", "map"), ("sumbit", "submit"), ("upstream", "set_upstream")])
+def test_misspelt_attribute_of_a_task_is_guessed(wrong, meant):
+    """Python adds the guess to the traceback, if the error says whose attribute it is."""
+    with pytest.raises(AttributeError) as told:
+        getattr(inc, wrong)
+    assert "".join(traceback.format_exception(told.value)).strip().endswith(f"Did you mean: '{meant}'?")
+
+
 # -- executors ---------------------------------------------------------------------------------------------------------
 
 
@@ -117,6 +158,28 @@ def test_arguments_of_the_cluster_are_sent_to_cluster_kwargs():
         DaskExecutor(processes=False, silence_logs=30)
     with pytest.raises(TypeError, match="did you mean 'address'"):
         DaskExecutor(adress="tcp://x:1")
+
+
+@pytest.mark.parametrize(
+    ("address", "said"),
+    [
+        (8786, r"address must be a string, got a int; write 'tcp://127\.0\.0\.1:8786'"),
+        (LocalExecutor(), "pass a Client as client=..., of a cluster its scheduler_address"),
+    ],
+)
+def test_address_that_is_no_text_is_refused_where_it_is_given(address, said):
+    with pytest.raises(ValueError, match=said):
+        DaskExecutor(address)
+
+
+@pytest.mark.parametrize("address", ["http://127.0.0.1:8787/status", "https://127.0.0.1:8787", "tpc://127.0.0.1:8786"])
+def test_address_that_no_client_can_speak_to_is_refused_at_once(address):
+    """A client that fails while it is made would hold up the end of the program for a minute."""
+    with Flow("f") as graph:
+        five()
+    with pytest.raises(ValueError, match="address must be like 'tcp://host:8786'") as told:
+        graph.run(executor=DaskExecutor(address), history=False)
+    assert ("a Dask dashboard listens at http://" in str(told.value)) == address.startswith("http")
 
 
 @pytest.mark.parametrize("name", ["local", "threads", "processes", "dask"])
@@ -202,6 +265,29 @@ def test_flow_without_tasks_warns():
     with pytest.warns(UserWarning, match="has no tasks, so that nothing runs") as seen:
         assert graph.run(history=False).is_successful()
     assert seen[0].filename == __file__
+
+
+def test_several_tasks_or_edges_of_a_flow_are_a_list():
+    for given in (5, five, "five"):
+        with pytest.raises(TypeError, match="tasks of a flow must be a list, got "):
+            Flow("f", tasks=given)
+    with pytest.raises(TypeError, match="edges of a flow must be a list, got 5"):
+        Flow("f", edges=5)
+
+
+@pytest.mark.parametrize("given", ["yes", "no", 3, []])
+def test_progress_is_true_false_or_a_function(given):
+    with Flow("f") as graph:
+        five()
+    with pytest.raises(TypeError, match="progress must be True, False or a function, got "):
+        graph.run(progress=given, history=False)
+
+
+def test_misspelt_task_of_a_state_is_guessed():
+    with Flow("f") as graph:
+        five()
+    with pytest.raises(KeyError, match="no task is called 'fife' in this run: 'five'; did you mean 'five'"):
+        graph.run(history=False)["fife"]
 
 
 # -- triggers ----------------------------------------------------------------------------------------------------------

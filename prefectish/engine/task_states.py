@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, overload
 from prefectish.engine.state_names import LaterNames
 from prefectish.engine.task_counts import TASK_NAME, TaskCounts
 from prefectish.safe_repr import as_html, printable
+from prefectish.validation import did_you_mean
 
 if TYPE_CHECKING:
     from prefectish.engine.state import State
@@ -564,7 +565,8 @@ def task_of(slugs: Mapping[Any, str], which: Any) -> Any:
     if found:
         told = ", ".join(repr(slugs[task]) for task in found)
         raise KeyError(f"{len(found)} tasks {what}; take one by its slug ({told}) or by what the call returned")
-    raise KeyError(f"{none}: {_listed(slugs)}")
+    near = did_you_mean(which, [task.name for task in slugs]) if isinstance(which, str) else ""
+    raise KeyError(f"{none}: {_listed(slugs)}{near}")
 
 
 def is_call(task: Any, called: Any) -> bool:

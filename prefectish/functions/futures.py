@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 import threading
+import warnings
 from collections.abc import Callable, Coroutine, Generator, Iterable, Iterator, Sequence
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar, overload
@@ -18,6 +20,7 @@ from prefectish.functions.call_requests import CancelCall, CancelMap, MapCall, R
 from prefectish.functions.results import not_finished_error, value_of
 from prefectish.functions.settled import Settled
 from prefectish.missing_names import LeadsOut
+from prefectish.tasks.not_a_value import is_written
 
 if TYPE_CHECKING:
     from prefectish.engine.call_options import CallOptions
@@ -25,6 +28,15 @@ if TYPE_CHECKING:
 
 R = TypeVar("R", covariant=True)
 PENDING = Pending()
+NOT_A_VALUE = ": it is a future, not a value; what it will be is its result()"
+
+
+def equal_to(future: object, other: object) -> bool:
+    """Compare futures, which are equal to themselves only; a comparison with a value is warned of."""
+    if not isinstance(other, TaskFuture | MapFuture) and is_written(sys._getframe(1)):
+        text = f"{future!r} == {other!r} compares the future, not its result, and is always False; "
+        warnings.warn(f"{text}compare its result()", stacklevel=2)
+    return future is other
 
 
 class TaskFuture(LeadsOut, Generic[R]):
@@ -37,6 +49,7 @@ class TaskFuture(LeadsOut, Generic[R]):
     """
 
     _kind = "future"
+    _otherwise = NOT_A_VALUE
     __slots__ = ("__weakref__", "_map_future", "_outcome", "_returns_state", "_run", "task_name")
 
     def __init__(self, run: FunctionRun, outcome: Settled, task_name: TaskName, returns_state: bool = False) -> None:
@@ -179,6 +192,9 @@ class TaskFuture(LeadsOut, Generic[R]):
     __floordiv__ = __rfloordiv__ = __mod__ = __rmod__ = __pow__ = __rpow__ = __neg__ = __abs__ = _operate
     __lt__ = __le__ = __gt__ = __ge__ = __getitem__ = __len__ = __float__ = __int__ = __index__ = _operate
 
+    __eq__ = equal_to
+    __hash__ = object.__hash__
+
     def __reduce__(self) -> Any:
         raise TypeError(f"{self!r} cannot be pickled: pass it as an argument, at any depth of lists and dicts")
 
@@ -250,6 +266,7 @@ class MapFuture(LeadsOut, Sequence[TaskFuture[R]]):
     """
 
     _kind = "future"
+    _otherwise = NOT_A_VALUE
 
     def __init__(self, run: FunctionRun, map_call: MapCall, task_name: TaskName, returns_state: bool = False) -> None:
         self._run = run
@@ -442,6 +459,9 @@ class MapFuture(LeadsOut, Sequence[TaskFuture[R]]):
         made = TaskFuture[R](self._run, outcome, self.task_name, self._returns_state)
         made._map_future = self
         return self._children.setdefault(row, made)  # of two threads that ask at once, both get the first one
+
+    __eq__ = equal_to
+    __hash__ = object.__hash__
 
     def __add__(self, more: Iterable[Any]) -> list[TaskFuture[Any]]:
         """Return the futures of the children, and those of another map or list."""

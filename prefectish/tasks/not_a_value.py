@@ -58,11 +58,13 @@ class NotAValue:
             own = self.__dict__.get("name", "the task")
             raise AttributeError(
                 f"{error}: {own!r} is a task, and what it returns is "
-                f"not known while the flow is built; use .{name} in a task that takes it"
+                f"not known while the flow is built; use .{name} in a task that takes it",
+                name=name,
+                obj=self,
             )
 
     def __eq__(self, other: object) -> bool:
-        if self is not other and _is_open() and _is_written(sys._getframe(1)):
+        if self is not other and _is_open() and is_written(sys._getframe(1)):
             text = f"{self!r} == {other!r} compares the task, not its result, and is always False; "
             warnings.warn(f"{text}use .is_equal(...), or compare in a task", stacklevel=2)
         return self is other
@@ -104,7 +106,7 @@ def _is_ours(frame: FrameType) -> bool:
     )
 
 
-def _is_written(frame: FrameType) -> bool:
+def is_written(frame: FrameType) -> bool:
     """Whether the line itself says ``==`` or ``!=``: looking for a task in a list compares, too."""
     if _is_ours(frame):
         return False

@@ -79,6 +79,11 @@ class RunOptions(NamedTuple):
         for name in ("story", "refresh_cache", "check_inputs", "page"):
             if chosen.get(name) not in (None, True, False):
                 raise TypeError(f"{name} must be True or False, got {chosen[name]!r}; {_as_parameter(name)}")
+        progress = chosen.get("progress")
+        if progress not in (None, True, False) and not callable(progress):
+            raise TypeError(
+                f"progress must be True, False or a function, got {progress!r}; {_as_parameter('progress')}"
+            )
         merged = self._replace(**chosen)
         if merged.page and merged.history is False:
             raise TypeError("page=True must have a history, which the page shows, got history=False")
