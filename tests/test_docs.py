@@ -105,6 +105,12 @@ def test_python_of_a_page_is_one_program_that_prints_what_the_page_says(page: Pa
     assert done.stdout == "".join(blocks(page.read_text(), ""))
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_emphasis_of_a_page_is_no_row_of_asterisks(page: Path) -> None:
+    text = re.sub(r"^```.*?^```$|`[^`]*`", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
+    assert re.findall(r".*\*{4}.*", text) == []
+
+
 @pytest.mark.parametrize(
     "module",
     [
