@@ -16,7 +16,7 @@ import pytest
 from prefectish import Task, caching, task
 from prefectish.caching import keys as keys_module
 from prefectish.caching.keys import KeyContext, KeyInputs, code_digest, digests_of
-from prefectish.caching.lookups import Hit, Miss, cache_name, entry_of, has_cache, is_valid, keep, lookup, reason
+from prefectish.caching.lookups import Hit, Miss, cache_name, entry_of, has_cache, keep, lookup, reason
 from prefectish.caching.memory import Caches
 from prefectish.caching.reasons import Entry, changed, why_not
 from prefectish.engine import cache_validators
@@ -214,14 +214,6 @@ def test_result_is_cached_from_now_on_and_timedelta_max_is_for_ever():
 @pytest.mark.parametrize("state", [Skipped("m"), Failed("m", ValueError()), Cached("m", 1)])
 def test_other_states_are_not_cached(state):
     assert keep(task(load, cache_for=HOUR), state, {}, FACTS, Miss(None)) is state
-
-
-def test_given_state_is_valid_by_the_validator_of_the_task():
-    fresh, stale = cached(cached_result_expiration=now() + HOUR), cached(cached_result_expiration=now() - HOUR)
-    made = task(load, cache_for=HOUR)
-    assert is_valid(made, fresh, {}, {})
-    assert not is_valid(made, stale, {}, {})
-    assert not is_valid(task(load), fresh, {}, {})
 
 
 # ------------------------------------------------------------------------------------------------ memory

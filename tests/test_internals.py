@@ -21,6 +21,9 @@ BASES = ("", "prefectish/engine")
 FILES = sorted(set(re.findall(r"`([\w/]+\.py)`", PAGE)))
 #: Files in which one of the questions that were hardest to follow may be decided, at most.
 LONGEST_WALK = 9
+FOLDERS = ("prefectish", "executors")
+#: Lines of a module, at most.
+LONGEST_MODULE = 650
 #: Modules at the root of the engine, at most, beside those that only import what stands elsewhere.
 MOST_AT_ROOT = 14
 #: Files that the run of a plain child may call functions of, and calls from one file into another, at most.
@@ -64,6 +67,11 @@ def only_imports(path: Path) -> bool:
     """Whether a module is a name of what stands elsewhere."""
     body = ast.parse(path.read_text()).body
     return all(isinstance(part, ast.Expr | ast.Import | ast.ImportFrom | ast.Assign) for part in body)
+
+
+def test_no_module_is_too_long_to_read() -> None:
+    lines = {path: len(path.read_text().splitlines()) for folder in FOLDERS for path in (ROOT / folder).rglob("*.py")}
+    assert {str(path.relative_to(ROOT)): count for path, count in lines.items() if count > LONGEST_MODULE} == {}
 
 
 def test_root_of_the_engine_has_few_modules() -> None:

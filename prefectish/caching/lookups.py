@@ -98,11 +98,6 @@ def cache_name(task: Any) -> str:
     return name
 
 
-def is_valid(task: Any, state: Cached, inputs: Mapping[str, Any], parameters: Mapping[str, Any]) -> bool:
-    """Whether the task's validator accepts a cached state."""
-    return bool(_validator(task)(state, inputs, parameters))
-
-
 def _validator(task: Any, shared: bool = False) -> Any:
     chosen = task.cache_validator
     if chosen is None:

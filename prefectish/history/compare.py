@@ -113,8 +113,8 @@ def _times(before: RunRow, after: RunRow) -> list[TaskTimes]:
     return [
         TaskTimes(
             run_of[slug].label_of(slug),
-            quantile(a, 0.5) if a else None,
-            quantile(b, 0.5) if b else None,
+            _median(a),
+            _median(b),
             sum(a),
             sum(b),
         )
