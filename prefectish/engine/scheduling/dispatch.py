@@ -240,7 +240,7 @@ class Dispatcher:
         map_row = self.changes.open_row(chain, row, chain.items_of(row), submissions)
         first = chain.spec.steps[0]
         if first.named_by_key:
-            map_row.items = self.duplicate_keys.items(chain, map_row.items)
+            self.changes.set_items(map_row, self.duplicate_keys.items(chain, map_row.items))
         if (first.storage is not None or first.named_by_key) and (key := chain.key_of(row)) is not None:
             self.changes.start_row_from(map_row, 0, Pending(context={ITEM_KEY: key}))
         if chain.spec.names_results:

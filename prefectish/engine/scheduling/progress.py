@@ -378,10 +378,10 @@ class Progress:
         if receipt.lost is not None:
             self.crash_policy.lose(chain, map_row, job, receipt.lost, now)
         if not job.awaiting:
-            self._land(chain, job, now)
+            self._end_job(chain, job, now)
         self.rows.settle_row(chain, map_row, now)
 
-    def _land(self, chain: StepChain, job: Job, now: Now) -> None:
+    def _end_job(self, chain: StepChain, job: Job, now: Now) -> None:
         """Note that a job has nothing more to report."""
         self.rows.job_ended(chain, job)
         if chain.precedence == CALL:
