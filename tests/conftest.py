@@ -152,6 +152,24 @@ def spelled(request: pytest.FixtureRequest, executor: Executor) -> Spelled:
     return Spelled(request.param, executor)
 
 
+@pytest.fixture(params=["graph", "function"])
+def spelled_here(request: pytest.FixtureRequest) -> Spelled:
+    """Run programs on the executor that they name, as a graph and as a flow function."""
+    from spellings import Spelled
+
+    return Spelled(request.param, None)
+
+
+@pytest.fixture
+def no_recalls(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Know of no job that was recalled, or has begun."""
+    from prefectish.engine.worker import recall
+
+    monkeypatch.setattr(recall, "recalled", {})
+    recall.begun.clear()
+    recall.latest.clear()
+
+
 @pytest.fixture(scope="session")
 def dask_client() -> Iterator[Client]:
     """Two worker processes of two threads, shared by all tests that do not harm them."""

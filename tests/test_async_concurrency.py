@@ -8,7 +8,7 @@ import time
 
 import pytest
 from bodies import append, lines, state_names
-from spellings import SPELLINGS, Spelled
+from spellings import Spelled
 
 from prefectish import Flow, context, task
 from prefectish.engine import signals
@@ -17,11 +17,6 @@ from prefectish.engine.state import TimedOut
 #: Seconds after which a body gives up, and its test fails.
 LIMIT = 30
 at_once = pytest.mark.parametrize("executor", ["threads", "processes", "dask"], indirect=True)
-
-
-@pytest.fixture(params=SPELLINGS)
-def spelled(request, executor):
-    return Spelled(request.param, executor)
 
 
 @task(async_concurrency=10)

@@ -8,7 +8,6 @@ import pytest
 from jobs import FACTS, jobs_of
 
 from prefectish import Flow, task
-from prefectish.engine.worker import recall as recalls
 from prefectish.engine.worker.recall import forget, key_of, may_begin
 from prefectish.executors import cluster_recall
 from prefectish.executors.cluster_recall import asked_back, forgotten, step_keys, unbegun_masks
@@ -16,11 +15,7 @@ from prefectish.executors.cluster_recall import asked_back, forgotten, step_keys
 RUN = FACTS["flow_run_id"]
 
 
-@pytest.fixture(autouse=True)
-def nothing_known(monkeypatch):
-    monkeypatch.setattr(recalls, "recalled", {})
-    recalls.begun.clear()
-    recalls.latest.clear()
+pytestmark = pytest.mark.usefixtures("no_recalls")
 
 
 @pytest.fixture

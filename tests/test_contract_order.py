@@ -5,11 +5,9 @@ Where several bodies run at once, one waits for a file that another leaves: with
 
 from __future__ import annotations
 
-import threading
-import time
-
 import pytest
 from bodies import append
+from real import until
 
 from prefectish import Flow, context, flatten, task, unmapped
 from prefectish.engine.state import Success
@@ -20,14 +18,6 @@ LIMIT = 30
 
 at_once = pytest.mark.parametrize("executor", ["threads", "processes", "dask"], indirect=True)
 one_by_one = pytest.mark.parametrize("executor", ["local", "synchronous"], indirect=True)
-
-
-def await_file(path):
-    end = time.monotonic() + LIMIT
-    while not path.exists():
-        if time.monotonic() > end:
-            raise TimeoutError(f"nobody left {path.name}")
-        threading.Event().wait(0.01)
 
 
 @task
@@ -43,7 +33,7 @@ def leave(path, x):
 
 @task
 def wait_for(path, x=None):
-    await_file(path)
+    until(path.exists, LIMIT)
     return x
 
 
@@ -54,7 +44,7 @@ def test_sibling_continues_while_a_child_of_the_first_step_still_runs(run, tmp_p
     @task
     def first(x):
         if x == 0:
-            await_file(there)
+            until(there.exists, LIMIT)
         return x
 
     @task
@@ -101,7 +91,7 @@ def test_elements_of_one_item_start_before_another_item_is_done(run, tmp_path):
     @task
     def pages(x):
         if x == 0:
-            await_file(there)
+            until(there.exists, LIMIT)
         return [x, x]
 
     with Flow("flatten") as flow:

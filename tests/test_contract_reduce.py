@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 from bodies import append, give, inc, lines
 from real import spend, until
-from spellings import SPELLINGS, Spelled
 
 from prefectish import Flow, case, flatten, flow, history, reduce, task, triggers
 from prefectish.engine import signals
@@ -13,16 +12,6 @@ from prefectish.engine.state import Cancelled, Failed, Skipped, Success, TimedOu
 from prefectish.errors import FlowDefinitionError
 from prefectish.executors import LocalDaskExecutor
 from prefectish.results import LocalResult
-
-
-@pytest.fixture(params=SPELLINGS)
-def spelled(request, executor):
-    return Spelled(request.param, executor)
-
-
-@pytest.fixture(params=SPELLINGS)
-def spelled_here(request):
-    return Spelled(request.param, None)
 
 
 @task

@@ -6,12 +6,9 @@ end.
 
 from __future__ import annotations
 
-import threading
-import time
-
 import pytest
 from bodies import append, give, inc, lines, state_names, total
-from spellings import SPELLINGS, Spelled
+from real import until
 
 from prefectish import Flow, flatten, flow, reduce, task, triggers, unmapped
 from prefectish.engine import signals
@@ -23,29 +20,11 @@ from prefectish.results import LocalResult
 LIMIT = 30
 
 
-@pytest.fixture(params=SPELLINGS)
-def spelled(request, executor):
-    return Spelled(request.param, executor)
-
-
-@pytest.fixture(params=SPELLINGS)
-def spelled_here(request):
-    return Spelled(request.param, None)
-
-
-def await_file(path):
-    end = time.monotonic() + LIMIT
-    while not path.exists():
-        if time.monotonic() > end:
-            raise TimeoutError(f"nobody left {path.name}")
-        threading.Event().wait(0.01)
-
-
 @task
 def numbers(folder, count):
     for i in range(count):
         if i:
-            await_file(folder / str(i - 1))
+            until((folder / str(i - 1)).exists, LIMIT)
         yield i
 
 
@@ -131,7 +110,7 @@ def test_retry_goes_on_after_what_was_delivered(spelled, tmp_path):
         first = not (folder / "again").exists()
         for i in range(4):
             if i == 2 and first:
-                await_file(folder / "1")
+                until((folder / "1").exists, LIMIT)
                 (folder / "again").touch()
                 raise ConnectionError("gone")
             yield i
@@ -154,7 +133,7 @@ def test_failure_leaves_what_came_before_and_one_child_that_shows_it(spelled, tm
     @task
     def broken(folder):
         yield 0
-        await_file(folder / "0")
+        until((folder / "0").exists, LIMIT)
         raise error
 
     def program():
@@ -170,7 +149,7 @@ def test_failure_leaves_what_came_before_and_one_child_that_shows_it(spelled, tm
 def test_a_generator_that_fails_at_once_leaves_its_items_too(spelled, tmp_path, error):
     @task
     def brief(n):
-        await_file(tmp_path / "mapped")
+        until((tmp_path / "mapped").exists, LIMIT)
         yield n
         yield n + 1
         raise error("mid")
@@ -209,7 +188,7 @@ def test_second_map_that_begins_after_the_first_one_has_the_items_too(spelled, t
     def brief(folder):
         yield 1
         if early:
-            await_file(folder / "1")
+            until((folder / "1").exists, LIMIT)
         raise ValueError("mid")
 
     last = inc.copy(trigger=triggers.all_finished)
@@ -229,7 +208,7 @@ def test_skip_of_a_generator_skips_one_child(spelled_here, tmp_path):
     @task
     def skips():
         yield 1
-        await_file(tmp_path / "1")
+        until((tmp_path / "1").exists, LIMIT)
         raise signals.SKIP("no more")
 
     states = spelled_here.states(lambda: {"left": leave.map(unmapped(tmp_path), spelled_here.call(skips))})
@@ -284,7 +263,7 @@ def test_resumed_run_keeps_the_children_of_what_was_delivered(spelled_here, tmp_
     def read():
         for i in range(4):
             if i == 2 and broken.exists():
-                await_file(tmp_path / "1")
+                until((tmp_path / "1").exists, LIMIT)
                 raise ValueError("broken")
             yield i
 
@@ -312,7 +291,7 @@ def test_cancelled_generator_ends_its_map(tmp_path):
     with Flow("reads") as graph:
         left = leave.map(unmapped(tmp_path), numbers(tmp_path / "never", 2))
     run = graph.start(executor=LocalDaskExecutor(scheduler="threads", num_workers=2), history=False)
-    await_file(tmp_path / "0")
+    until((tmp_path / "0").exists, LIMIT)
     run.cancel(task="numbers")
     (tmp_path / "never").mkdir()
     (tmp_path / "never" / "0").touch()

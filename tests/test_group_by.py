@@ -4,20 +4,9 @@ from __future__ import annotations
 
 import pytest
 from bodies import give, inc, inverse
-from spellings import SPELLINGS, Spelled
 
 from prefectish import Flow, task
 from prefectish.engine.state import Failed, TriggerFailed
-
-
-@pytest.fixture(params=SPELLINGS)
-def spelled(request, executor):
-    return Spelled(request.param, executor)
-
-
-@pytest.fixture(params=SPELLINGS)
-def spelled_here(request):
-    return Spelled(request.param, None)
 
 
 def parity(x):

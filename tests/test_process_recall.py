@@ -13,12 +13,7 @@ from prefectish.engine.worker.recall import key_of, may_begin
 from prefectish.executors import process_recall
 from prefectish.executors.process_recall import Recall
 
-
-@pytest.fixture(autouse=True)
-def nothing_known(monkeypatch):
-    monkeypatch.setattr(recalls, "recalled", {})
-    recalls.begun.clear()
-    recalls.latest.clear()
+pytestmark = pytest.mark.usefixtures("no_recalls")
 
 
 @pytest.fixture

@@ -13,12 +13,7 @@ from prefectish.engine.worker import recall as recalls
 from prefectish.engine.worker.recall import begun_masks, forget, forget_others, key_of, may_begin, recall
 from prefectish.engine.worker.run_steps import run_steps
 
-
-@pytest.fixture(autouse=True)
-def nothing_known(monkeypatch):
-    monkeypatch.setattr(recalls, "recalled", {})
-    recalls.begun.clear()
-    recalls.latest.clear()
+pytestmark = pytest.mark.usefixtures("no_recalls")
 
 
 @pytest.fixture
