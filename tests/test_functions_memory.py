@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import threading
 import tracemalloc
 
 import pytest
@@ -241,3 +242,37 @@ def sizes_after(executor, keep):
     assert run.wait(60).is_successful()
     states = [state for called, state in run.snapshot().result.items() if called.name == "make"]
     return [[len(child.result) for child in state.map_states] for state in states]
+
+
+def test_futures_that_go_while_another_thread_answers_let_go_too(dask, monkeypatch):
+    """Who cannot have the lock leaves it to the thread that has it, also if that is the same one."""
+    futures, answered, begun, goes_on = [], [], threading.Event(), threading.Event()
+
+    @flow
+    def called():
+        futures.extend(make.submit(n) for n in range(4))
+
+    flow_run = called.start(executor=dask, history=False)
+    assert flow_run.wait(60).is_successful()
+    children = [child for state in flow_run.snapshot().result.values() for child in state.map_states]
+    run = futures[0]._run
+    carry_out = run.carry_out
+
+    def answer(request, *rest):
+        answered.append(threading.current_thread().name)
+        if len(answered) == 1:
+            begun.set()
+            assert goes_on.wait(60)
+            futures.pop()  # in the thread that answers
+        carry_out(request, *rest)
+
+    monkeypatch.setattr(run, "carry_out", answer)
+    answering = threading.Thread(target=futures.pop, args=(0,), name="answering")
+    answering.start()
+    assert begun.wait(60)
+    futures.pop()  # at once, although the other thread has the lock
+    goes_on.set()
+    answering.join(60)
+    assert answered == ["answering"] * 3
+    kept = [child for child in children if child._raw_result.handle is not None]
+    assert (len(kept), len(futures)) == (1, 1)

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections import Counter
 from contextlib import suppress
 
 import pytest
+from bodies import inc
 from real import note, notes, spend, until
 
 from prefectish import flow, task, unmapped
+from prefectish.engine.driver.loop import Run
+from prefectish.functions.function_run import FunctionRun
 
 #: Bodies that the executors of the contract suite run at once.
 SLOTS = {"local": 1, "synchronous": 1, "threads": 4, "processes": 2, "dask": 4}
@@ -174,3 +178,32 @@ def test_map_over_a_map_still_goes_deep_first(executor, tmp_path):
 
     assert run_now(deep, executor) == [0, 1, 2]
     assert notes(path) == ["0", "0", "1", "1", "2", "2"]
+
+
+def test_what_is_called_at_the_last_moment_runs(executor, monkeypatch):
+    """The function calls, and returns, while the loop looks whether anything is left."""
+    looked, returned = threading.Event(), threading.Event()
+    is_over, join = Run._is_over, FunctionRun._join
+
+    def look(loop):
+        if not looked.is_set():
+            looked.set()
+            assert returned.wait(60)
+        return is_over(loop)
+
+    def joins(run, timeout):
+        returned.set()
+        return join(run, timeout)
+
+    monkeypatch.setattr(Run, "_is_over", look)
+    monkeypatch.setattr(FunctionRun, "_join", joins)
+    futures = []
+
+    @flow(executor=executor, history=False)
+    def calls():
+        assert looked.wait(60)
+        futures.extend((inc.submit(1), inc.map([1, 2])))
+
+    calls()
+    assert [type(future.state).__name__ for future in futures] == ["Success", "Mapped"]
+    assert futures[0].result() == 2

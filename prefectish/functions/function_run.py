@@ -107,13 +107,13 @@ class FunctionRun:
         self._signatures: dict[tuple[Task, tuple[InputSpec, ...], tuple[str, ...]], CallSignature] = {}
         self._variants: dict[tuple[Task, frozenset[str], Hashable], Task] = {}
         self._maps: list[MapCall] = []
-        self._lock = threading.RLock()
+        self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
         self._iterators: dict[int, Any] = {}  # that are mapped over, by identity
         self._state: State | None = None
         self._error: BaseException | None = None
         self._over = False
-        self._refusing = threading.Lock()
+        self._answering: int | None = None  # the thread that answers what came too late
         self._begun = threading.Event()  # set once there are tables, or the run has ended without
         self.progress: Progress | None = None  # the tables; None before there are any
         self.live = False
@@ -217,32 +217,32 @@ class FunctionRun:
         if self._over:
             self._refuse()
 
-    def _refuse(self) -> None:
-        """Answer what came too late for the loop; any thread may, so that no caller waits for an answer."""
-        progress = self.progress
-        if progress is not None:
-            with self._lock:
+    def _refuse(self, waits: bool = True) -> None:
+        """Answer what came too late for the loop; any thread may, so that no caller waits for an answer.
+
+        Who cannot have the lock at once and does not wait leaves it to the thread that has it, which looks again once
+        it has given it back; so does what that thread itself asks for while it answers.
+        """
+        progress, mailbox = self.progress, self.control.mailbox
+        while progress is not None and self._answering != threading.get_ident():
+            if not self._lock.acquire(blocking=waits):
+                return
+            self._answering = threading.get_ident()
+            try:
                 progress.changes.end_run()
-                for request in self.control.mailbox.withdraw():
+                for request in mailbox.withdraw():
                     self.carry_out(request, progress, progress.run_state.now)
+            finally:
+                self._answering = None
+                self._lock.release()
+            if not mailbox.requests:
+                return
 
     def release(self, request: ReleaseResult | ReleaseMap) -> None:
-        """Note that a future is gone; it waits for no lock, as the collector may be what calls, at any moment.
-
-        Who could not have a lock leaves it to the thread that has it, which looks again once it has given it back.
-        """
-        mailbox = self.control.mailbox
-        mailbox.post_later(request)
-        while self._over and self.started and mailbox.requests and self._refusing.acquire(blocking=False):
-            try:
-                if not self._lock.acquire(blocking=False):
-                    return
-                try:
-                    self._refuse()
-                finally:
-                    self._lock.release()
-            finally:
-                self._refusing.release()
+        """Note that a future is gone; it waits for nothing, as the collector may be what calls, at any moment."""
+        self.control.mailbox.leave(request)
+        if self._over:
+            self._refuse(waits=False)
 
     def _settle_all(self) -> None:
         """Settle what is still open as never started, so that no caller blocks for ever."""

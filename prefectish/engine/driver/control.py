@@ -185,9 +185,13 @@ class Mailbox:
         self.requests.append((request, reply))
         self.wake()
 
+    def leave(self, request: Any) -> None:
+        """Leave a request that waits until the loop turns; this takes no lock, and may be called at any moment."""
+        self.requests.append((request, None))
+
     def post_later(self, request: Any) -> None:
         """Leave a request that can wait until the loop turns for another reason, or until there are many."""
-        self.requests.append((request, None))
+        self.leave(request)
         if not len(self.requests) % MOST_WAITING:
             self.wake()
 

@@ -378,7 +378,8 @@ class Run:
                 self.ticker.release_screen()
             resumed = [(number, row) for number, row, label in new if self._is_resumed(number, row, label)]
             if not resumed:
-                return self.calls is None or not self.calls.is_open
+                # The function may have called since the requests were carried out, and have returned then.
+                return self.calls is None or not (self.calls.is_open or self.control.mailbox.requests)
             self._submit(self.progress.resume(resumed, self.clock.moment()))
         return False
 
