@@ -151,6 +151,7 @@ LATE = {
     "prefectish.executors.prefect1_cluster": {"prefectish.compat.configuration"},
     "prefectish.functions.flow_attempts": {"prefectish.executors.LocalDaskExecutor"},
     "prefectish.functions.decorator": {"prefectish.history.outline"},
+    "prefectish.functions.nested_runs": {"prefectish.history.nested_runs", "prefectish.history.resume"},
     "prefectish.history.queries": {"prefectish.display.report"},
     "prefectish.safe_repr": {"prefectish.display.reprs"},
     "prefectish.tasks.annotations": {"prefectish.executors.annotations"},

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from prefectish.config import default_executor
 from prefectish.engine import clock
 from prefectish.engine.capture import Error, Value, capture
-from prefectish.engine.context import get_logger
+from prefectish.engine.context import current, get_logger
 from prefectish.engine.driver.control import RunControl
 from prefectish.engine.driver.interrupts import ended_by, interruptible
 from prefectish.engine.driver.options import RunOptions
@@ -20,10 +20,11 @@ from prefectish.engine.signals import Signal
 from prefectish.engine.state import Failed, State, Success
 from prefectish.engine.worker.decide import failure_text, finished
 from prefectish.errors import TaskRunFailed
-from prefectish.functions.arguments import holds_futures
+from prefectish.functions.arguments import FUNCTION_RUN, holds_futures
 from prefectish.functions.function_run import FunctionRun
 from prefectish.functions.futures import MapFuture, TaskFuture
 from prefectish.functions.given_states import GivenStates
+from prefectish.functions.nested_runs import NestedRuns
 from prefectish.functions.results import not_finished_error
 from prefectish.kinds import is_a
 from prefectish.members import rebuilt
@@ -52,6 +53,9 @@ class FlowAttempt:
         number: int,
         control: RunControl | None = None,
     ) -> None:
+        outer = current().get(FUNCTION_RUN)
+        if outer is not None and "task_run_id" not in current():
+            options = outer.nested_runs.options_of(flow.name, options, outer.control.run_id)
         self.flow = flow
         self.arguments = arguments
         self.options = options
@@ -68,6 +72,7 @@ class FlowAttempt:
             options.keep_results,
             options.on_pause == "prompt",
             GivenStates(options.task_states),
+            NestedRuns(options.resumption),
         )
         self.outcome: Value | Error | None = None
         self.state: State | None = None

@@ -56,6 +56,7 @@ from prefectish.functions.calls import CallQueue
 from prefectish.functions.dynamic_plan import DynamicPlan, InputSpec, empty_plan
 from prefectish.functions.futures import CallFuture, MapFuture, TaskFuture
 from prefectish.functions.given_states import GivenStates
+from prefectish.functions.nested_runs import NestedRuns
 from prefectish.functions.results import not_finished_error, owned, value_of
 from prefectish.functions.settled import Settled
 from prefectish.kinds import is_a
@@ -91,7 +92,9 @@ class FunctionRun:
         keep_results: Any = None,
         prompts: bool = False,
         given_states: GivenStates | None = None,
+        nested_runs: NestedRuns | None = None,
     ) -> None:
+        self.nested_runs = nested_runs or NestedRuns(None)  # of flows that the function calls
         self._given_states = given_states or GivenStates(None)
         self._keep_results = keep_results
         self._prompts = prompts

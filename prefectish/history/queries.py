@@ -153,7 +153,7 @@ class RunRow:
     deployment, deployment_version
         What was run, ``project/name``, and its version; None for a run without a deployment.
     agent, parent
-        The agent that began it, and the run whose task asked for it.
+        The agent that began it, and the run whose task asked for it, or whose flow function called its flow.
     """
 
     def __init__(self, store: HistoryStore, row: Any) -> None:

@@ -51,7 +51,7 @@ class Resumption:
         where = None if history in (None, True) else history
         self.store: HistoryStore = open_store(where)
         self.retry_failed = retry_failed
-        self._chosen = chosen  # which failed children run again, None for all
+        self.chosen = chosen  # which failed children run again, None for all
         self.force = force
         self.run: RunRow = find_run(run_id, where)
         self.part = 0  # how often the run was resumed, this time included
@@ -127,7 +127,7 @@ class Resumption:
             recorded.learn(step)
         waiting = self._waiting()
         self._take()
-        options = (self._changed, self.retry_failed, recorded.learn, self._chosen, recorded.since)
+        options = (self._changed, self.retry_failed, recorded.learn, self.chosen, recorded.since)
         return PreviousRun(recorded.children, waiting, recorded.widths, *options)
 
     def check_unchanged(self, plan: Plan, step: Step, row: Any, states: Collection[int]) -> None:

@@ -23,7 +23,7 @@ class RunOrigin(NamedTuple):
     deployment: str | None = None  # ``project/name``
     deployment_version: int | None = None
     agent: str | None = None
-    parent: str | None = None  # the run whose task asked for it
+    parent: str | None = None  # the run whose task asked for it, or whose function called its flow
 
 
 class RunOptions(NamedTuple):
