@@ -62,7 +62,7 @@ class Hook:
 class Hooked:
     """Mixin of tasks and flows, whose hooks can be given by decorators, too."""
 
-    state_handlers: list[Handler]
+    state_handlers: list[Callable[..., Any]]
 
     def on_completion(self, hook: H) -> H:
         """Add a function that is called when it has ended well, as the option `on_completion` does; a decorator."""
