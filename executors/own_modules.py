@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cache, lru_cache, partial
 from hashlib import blake2b
 from types import CodeType, FunctionType, MethodType, ModuleType
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple, Protocol, TypeVar, cast
 
 import psutil
 
@@ -35,6 +35,14 @@ _READ = frozenset({"BINGET", "LONG_BINGET", "GET"})
 _OURS = frozenset({"prefectish", "__main__", "__mp_main__"})
 #: Loaders that change nothing of the source; what others load (pytest's rewritten asserts) may differ from it.
 _PLAIN = (importlib.machinery.SourceFileLoader, importlib.machinery.SourcelessFileLoader)
+
+
+class _Numbered(Protocol):
+    @property
+    def number(self) -> int: ...
+
+
+_Step = TypeVar("_Step", bound=_Numbered)
 
 
 class Content(NamedTuple):
@@ -73,6 +81,39 @@ def reached(payloads: Iterable[bytes], bodies: Iterable[Any]) -> dict[str, Conte
         todo += [(other, False) for other in _used_by(sys.modules.get(name))]
     found = {name: content(name) for name in sorted(names)}
     return {name: c._replace(is_needed=names[name]) for name, c in found.items() if c is not None}
+
+
+class ComparedTasks:
+    """The tasks of a run whose modules were compared.
+
+    Each call in a flow function is a step of its own, and calls of one task have the same bytes: what they reach is
+    looked for once, as a search of modules costs some milliseconds.
+    """
+
+    def __init__(self) -> None:
+        self._steps: set[int] = set()
+        self._digests: set[bytes] = set()
+
+    def add(self, steps: Iterable[_Step], payloads: Mapping[int, bytes]) -> list[_Step]:
+        """Add steps, and return those whose tasks are new.
+
+        Parameters
+        ----------
+        steps
+            Steps of the run.
+        payloads
+            The pickled tasks, by the numbers of their steps.
+        """
+        new = []
+        for step in steps:
+            if step.number in self._steps:
+                continue
+            self._steps.add(step.number)
+            digest = blake2b(payloads[step.number], digest_size=16).digest()
+            if digest not in self._digests:
+                self._digests.add(digest)
+                new.append(step)
+        return new
 
 
 def references(payload: bytes) -> set[str]:

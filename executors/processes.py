@@ -30,7 +30,7 @@ from prefectish.engine.worker.recall import begun_masks, key_of
 from prefectish.errors import EnvironmentMismatch, FlowDefinitionError
 from prefectish.executors.dask_api import Key
 from prefectish.executors.lower import LoweringOptions, PackedChain, item_inputs, lower, lower_batch, not_ready
-from prefectish.executors.own_modules import changed_at, reached, stale_here
+from prefectish.executors.own_modules import ComparedTasks, changed_at, reached, stale_here
 from prefectish.executors.payload_files import PayloadFiles
 from prefectish.executors.pool_session import (
     CallsAhead,
@@ -151,7 +151,7 @@ class Processes:
         self._lock = threading.Lock()
         self._shared_pool = ProcessPool(slots)
         self._solo_pool = ProcessPool(1)
-        self._compared: set[int] = set()
+        self._compared = ComparedTasks()
         self._compare_modules([s for s in plan.steps if s.literal is None])
 
     # -- running ---------------------------------------------------------------------------------------------------
@@ -232,8 +232,7 @@ class Processes:
         EnvironmentMismatch
             This process runs an older version than the one that others would import.
         """
-        new = [step for step in steps if step.number not in self._compared]
-        self._compared.update(step.number for step in new)
+        new = self._compared.add(steps, self.tasks)
         wanted = reached([self.tasks[step.number] for step in new], [step.task.run for step in new]) if new else {}
         text = stale_here(wanted)
         if text is not None:

@@ -60,7 +60,7 @@ from prefectish.executors.lower import (
 )
 from prefectish.executors.open_keys import Graphs, OpenChain, OpenKey, Sending
 from prefectish.executors.open_window import OpenWindow
-from prefectish.executors.own_modules import reached
+from prefectish.executors.own_modules import ComparedTasks, reached
 from prefectish.executors.placing import QUESTION, Placer
 from prefectish.executors.reading_pace import MAX_CALL_WAIT, MAX_STOP_WAIT, ReadingPace
 from prefectish.executors.same_modules import SameModules
@@ -139,7 +139,7 @@ class ClusterSession:
         self.watch = LossWatch(connection, run_id, no_workers_timeout, stall_warning)
         self.modules = SameModules(self.client, self.watch)
         self.shipment = self.modules.shipment = None if ship is None else Shipment(ship)
-        self._compared: set[int] = set()
+        self._compared = ComparedTasks()
         self._compare_modules([s for s in plan.steps if s.literal is None])
         self._patience = _PATIENCE
         self._done: list[Receipt | BundleReceipt] = []
@@ -236,14 +236,13 @@ class ClusterSession:
         here = graphs.get(sending, ({}, {}))[0]
         return all(key in self.open_keys or key in here or key in self._weighed for key in keys)
 
-    def _compare_modules(self, steps: Iterable[Step | StepSpec]) -> None:
+    def _compare_modules(self, steps: Sequence[Step | StepSpec]) -> None:
         """Begin to compare the user's own modules that tasks reach, of those that are new."""
-        new = [step for step in steps if step.number not in self._compared]
-        self._compared.update(step.number for step in new)
+        new = self._compared.add(steps, self.tasks)
         if new and self.shipment is not None:
             bodies = [step.task.run for step in new]
             if self.shipment.take(reached([self.tasks[step.number] for step in new], bodies), bodies):
-                self.tasks.update((step.number, pickle_task(step.slug, step.task)) for step in new)
+                self.tasks.update((step.number, pickle_task(step.slug, step.task)) for step in steps)
         if new:
             self.modules.check({step.slug: (self.tasks[step.number], step.task.run) for step in new})
 

@@ -7,10 +7,11 @@ import real
 from bodies import total
 from real import kinds, meanwhile, note, notes, spend, until
 
-from prefectish import Flow, context, task, triggers
+from prefectish import Flow, context, flatten, flow, task, triggers
 from prefectish.engine import signals
 from prefectish.engine.jobs.references import Held
 from prefectish.engine.scheduling.admission import FIRST, GROWTH
+from prefectish.engine.scheduling.progress import Progress
 from prefectish.engine.state import Failed, Skipped, Success, TriggerFailed
 
 pytestmark = pytest.mark.time_limit(60)
@@ -196,3 +197,43 @@ def test_branches_that_a_full_batch_did_not_start_run_in_others(dask, tmp_path):
     batches = notes(path)
     assert len(batches) == 64, "a child ran twice"
     assert max(batches.count(b) for b in batches) <= 7
+
+
+def test_batch_of_a_flow_function_is_taken_as_columns(dask, monkeypatch):
+    singled = []
+    take = Progress._take
+    monkeypatch.setattr(Progress, "_take", lambda self, *receipt: singled.append(receipt) or take(self, *receipt))
+
+    @task(batch_size=10)
+    def inc(x):
+        return x + 1
+
+    @flow(executor=dask, history=False)
+    def summed():
+        return sum(inc.map(range(100)).result())
+
+    assert summed() == 5050
+    assert not singled
+
+
+def test_results_of_a_batch_of_a_flow_function_can_be_flattened_later(executor):
+    @task(batch_size=4)
+    def some(x):
+        return [x] * x if x % 2 else f"text {x}" if x % 4 else x
+
+    @task(batch_size=3)
+    def same(x):
+        return x
+
+    @flow(executor=executor, history=False)
+    def flattened():
+        found = some.map(range(8))
+        early = same.map(flatten(found))  # as they end
+        found.wait()
+        late = same.map(flatten(found))
+        return early.result(), late.result(), found.result()
+
+    early, late, found = flattened()
+    assert found == [0, [1], "text 2", [3] * 3, 4, [5] * 5, "text 6", [7] * 7]
+    assert sorted(map(str, early)) == sorted(map(str, late))
+    assert late == [0, 1, "text 2", *[3] * 3, 4, *[5] * 5, "text 6", *[7] * 7]

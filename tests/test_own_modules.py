@@ -4,12 +4,22 @@ from __future__ import annotations
 
 import importlib
 import sys
+from typing import NamedTuple
 
 import pytest
 
-from prefectish import task
+from prefectish import flow, task
 from prefectish.engine.jobs.envelope import dumps
-from prefectish.executors.own_modules import content, differences, is_own, reached, references, stale_here
+from prefectish.executors import LocalDaskExecutor, processes
+from prefectish.executors.own_modules import (
+    ComparedTasks,
+    content,
+    differences,
+    is_own,
+    reached,
+    references,
+    stale_here,
+)
 
 
 @pytest.fixture
@@ -132,3 +142,36 @@ def test_a_module_that_is_missing_is_named_if_a_body_needs_it(write):
     assert differences({"om_missing": here}, lambda name: None) == []
     found = differences({"om_missing": here._replace(is_needed=True)}, lambda name: None)
     assert found == ["ModuleNotFoundError: No module named 'om_missing'"]
+
+
+class Numbered(NamedTuple):
+    """What is read of a step."""
+
+    number: int
+
+
+def test_steps_of_one_task_are_compared_once():
+    compared = ComparedTasks()
+    first, second, third = Numbered(0), Numbered(1), Numbered(2)
+    assert compared.add([first, second], {0: b"load", 1: b"load"}) == [first]
+    assert compared.add([second, third], {1: b"load", 2: b"save"}) == [third]
+    assert compared.add([third, Numbered(3)], {2: b"save", 3: b"load"}) == []
+
+
+def test_modules_are_looked_for_once_for_all_calls_of_a_task(monkeypatch):
+    looked = []
+    monkeypatch.setattr(processes, "reached", lambda *found: looked.append(found) or reached(*found))
+
+    @task
+    def increment(x):
+        return x + 1
+
+    @flow(executor=LocalDaskExecutor(scheduler="processes", num_workers=2), history=False)
+    def chained():
+        last = increment.submit(0)
+        for _ in range(9):
+            last = increment.submit(last)
+        return last.result()
+
+    assert chained() == 10
+    assert len([tasks for tasks, _ in looked if tasks]) == 1

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from prefectish.engine.scheduling.verdict import states_so_far
 from prefectish.engine.state import Mapped, State, Success, plain_success
+from prefectish.engine.state_column import OPEN, StateColumn
 from prefectish.engine.task_states import TaskStates
 
 if TYPE_CHECKING:
@@ -31,9 +32,15 @@ def keep(run_id: str, progress: Progress) -> None:
 
 def _without_results(state: State) -> State:
     if isinstance(state, Mapped):
-        children = [_SUCCESS if type(child) is Success else child for child in state.map_states or ()]
+        cells = StateColumn.of(state.map_states or ()).cells
+        children = StateColumn([cell if _tells(cell) else None for cell in cells])
         return Mapped(state.message, map_states=children, n_map_states=len(children))
     return _SUCCESS if type(state) is Success else state
+
+
+def _tells(cell: Any) -> bool:
+    """Whether the cell of a child says more than that it succeeded."""
+    return cell is OPEN or (issubclass(type(cell), State) and type(cell) is not Success)
 
 
 def of_flow(name: str) -> TaskStates | None:

@@ -19,7 +19,6 @@ from prefectish.engine.jobs.bundle import Bundle, BundleRecords
 from prefectish.engine.jobs.job import Job, Record
 from prefectish.engine.jobs.protocol import Lost
 from prefectish.engine.jobs.references import Held
-from prefectish.engine.plan.map_domain import SCALAR
 from prefectish.engine.scheduling.admission import Admission, action_after
 from prefectish.engine.scheduling.causes import is_consequence
 from prefectish.engine.scheduling.events import AttemptEvent, FailureEvent
@@ -86,7 +85,8 @@ class Changes(MapChanges):
         step_state.left -= 1
         if step_state.step.mapped:
             if step_state.widths is not None:
-                step_state.widths[row] = SCALAR if width is None or not state.is_successful() else width
+                if width is not None and state.is_successful():  # else it is one element
+                    step_state.widths[row] = width
                 self._grow_domains(step_state, row)
         else:
             step_state.measurement = width
@@ -365,17 +365,23 @@ class Changes(MapChanges):
         cells = plain_cells(records.results[position])
         for number in records.others:
             cells[number] = OPEN
-        if step_state.reads or step_state.dependents or step_state.watcher is not None:
+        if self._is_followed(step_state):
             for row, cell in zip(rows, cells, strict=True):  # one after the other: a combine may read several of them
                 step_state.children.cells[row] = cell
                 if (state := step_state.children[row]) is not None:
                     step_state.left -= 1
+                    self._grow_domains(step_state, row)
                     self._tell_of_row(step_state, row, state, None)
         else:
             step_state.children.cells[rows[0] : rows[-1] + 1] = cells
             step_state.left -= len(rows) - len(records.others)
         if not step_state.left:
             self.finish_step(step_state)
+
+    def _is_followed(self, step_state: StepState) -> bool:
+        """Whether each row of a step that ends has to be made known to others."""
+        follows = step_state.reads or step_state.dependents or step_state.watcher is not None
+        return bool(follows) or step_state.step.number in self._growing
 
     def take_record(self, map_row: MapRow, job: Job, bit: int, record: Record) -> None:
         """Note that a job has reported a step."""

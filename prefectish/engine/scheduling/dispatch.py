@@ -92,7 +92,6 @@ class Dispatcher:
             and not (chain.dependencies or chain.has_starts or chain.spec.names_results)
             and not (first.differs or first.named_by_key or first.storage is not None)
             and chain.order is None
-            and all(step_state.widths is None for step_state in chain.step_states)
         )
 
     def _may_need_no_slot(self, chain: StepChain) -> bool:

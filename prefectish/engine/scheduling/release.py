@@ -9,6 +9,7 @@ from prefectish.engine.jobs.references import Held
 from prefectish.engine.plan.steps import Plan, Step
 from prefectish.engine.scheduling.reduction_chain import ReductionChain
 from prefectish.engine.scheduling.run_state import StepState
+from prefectish.engine.state_column import raw_results
 from prefectish.kinds import is_a
 
 
@@ -101,7 +102,10 @@ class ResultRelease:
         self._release_rows(step_state)
 
     def _release_rows(self, source: StepState) -> None:
-        for row in range(1 if source.children is None else len(source.children)):
+        if source.children is None:
+            self._release_if_unused(source, 0)
+            return
+        for row in [row for row, result in enumerate(raw_results(source.children)) if is_a(result, Held)]:
             self._release_if_unused(source, row)
 
     def _release_if_unused(self, source: StepState, row: int) -> None:

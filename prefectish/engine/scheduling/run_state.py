@@ -98,7 +98,7 @@ class StepState:
     measurement
         Length of the result for a map over it, see ``map_domain.measure``; None until known.
     widths
-        Of a mapped step whose results are flattened: the length of each row's result.
+        Of a mapped step whose results are flattened: the length of each row's result that is a list.
     starts
         States the step or its rows start from, given by the caller.
     dependents

@@ -95,7 +95,7 @@ def _is_bare(spec: StepSpec, run: Mapping[str, Any]) -> bool:
         return False
     if "task_loop_count" in run or "task_tags" in run:
         return False
-    if spec.measure and not (spec.mapped and spec.measure < Measure.ELEMENTS):
+    if spec.measure and not (spec.mapped and spec.measure < Measure.ELEMENTS) and spec.measure is not Measure.QUIETLY:
         return False
     return not parts_of(spec, bool(run.get(CHECK_INPUTS))) and not any(
         i.key is None or i.flattened for i in spec.inputs
@@ -453,10 +453,10 @@ def _turn_context(ctx: AttemptContext) -> dict[str, Any]:
 def _width(ctx: AttemptContext, state: State) -> Any:
     """Return what a map over the result has to know; of a child that is flattened, the number of its elements."""
     spec = ctx.spec
-    if spec.mapped:
-        return _elements(ctx, state) if spec.measure >= Measure.ELEMENTS else None
     if spec.measure is Measure.QUIETLY and type(state._raw_result) in SIMPLE:
         return None  # it travels to the client, which measures it if a map needs that
+    if spec.mapped:
+        return _elements(ctx, state) if spec.measure >= Measure.ELEMENTS else None
     outcome = capture(measure, state.result, 1 if spec.measure is Measure.QUIETLY else spec.measure)
     if isinstance(outcome, Value):
         return outcome.value
