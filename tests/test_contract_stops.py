@@ -152,6 +152,17 @@ def test_u19_no_body_begins_once_the_failure_is_known(children, late, known, tmp
     assert sum(moment > known[failures - 1] for moment in began.values()) <= late
 
 
+@pytest.mark.parametrize("batch", [None, 4])
+def test_u19_of_a_map_that_is_cancelled_what_has_not_begun_says_so(children, tmp_path, batch):
+    path = tmp_path / "notes"
+    states = children(task(failing_from, on_child_failure="cancel", batch_size=batch), range(120), path, 3)
+    found = outcomes(states)
+    began = {int(line.split()[1]) for line in notes(path)}
+    never = {n for n, outcome in enumerate(found) if outcome == "Cancelled: never started"}
+    assert never == set(range(120)) - began
+    assert {found[n] for n in began} <= {"Success", "Failed", "Cancelled: cancelled: its map was stopped"}
+
+
 def test_u19_stopped_step_of_a_row_that_has_begun_ends_without_its_body(run, tmp_path):
     path = tmp_path / "notes"
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Collection, Sequence
+from functools import partial
 
 from prefectish.engine.clock import Now
 from prefectish.engine.jobs.bundle import unpack
@@ -58,26 +59,30 @@ class Cancellation:
             self.changes.stop_chain(chain, mode)
             if chain.map_state is not None and chain.map_state.source is not None:
                 self.changes.close_map(chain.map_state)
-            for map_row in list(chain.open_rows.values()):
-                self._stop_row(chain, map_row, is_cancelled, now)
-            self.changes.recall(_may_be_unbegun(chain))
+            if is_cancelled:
+                self.changes.recall(_may_be_unbegun(chain), partial(self._cancel_rows, chain))
+            else:
+                self._stop_rows(chain, now)
             if chain.map_state is not None and chain.map_state.closed:
                 for step_state in chain.step_states:
                     self.changes.finish_step(step_state)
 
-    def _stop_row(self, chain: StepChain, map_row: MapRow, is_cancelled: bool, now: Now) -> None:
-        """Cancel the retries of an open row, and with `is_cancelled` everything of it that is not final."""
-        if is_cancelled:
-            self.rows.abandon(chain, map_row, chain.full)
-        for position in chain.all_positions:
-            bit = 1 << position
-            if map_row.final & bit:
-                continue
-            if is_cancelled:
-                self.changes.end_position(chain, map_row, position, Cancelled("cancelled: its map was stopped"))
-            elif map_row.waiting & bit and _is_due_at_a_time(map_row.starts.get(position)):
-                self.rows.cancel_retry(chain, map_row, position)
-        self.rows.settle_row(chain, map_row, now)
+    def _stop_rows(self, chain: StepChain, now: Now) -> None:
+        """Cancel the retries of open rows, and take back what has not begun."""
+        for map_row in list(chain.open_rows.values()):
+            for position in chain.all_positions:
+                is_due = map_row.waiting >> position & 1 and _is_due_at_a_time(map_row.starts.get(position))
+                if is_due and not map_row.final >> position & 1:
+                    self.rows.cancel_retry(chain, map_row, position)
+            self.rows.settle_row(chain, map_row, now)
+        self.changes.recall(_may_be_unbegun(chain))
+
+    def _cancel_rows(self, chain: StepChain, now: Now) -> None:
+        """End open rows, now that it is known what of them has begun."""
+        unsent = set(unpack(self.run_state.jobs))
+        for map_row in list(chain.open_rows.values()):
+            self._end_row(chain, map_row, lambda *_: Cancelled("cancelled: its map was stopped"), NEVER_STARTED, unsent)
+            self.rows.settle_row(chain, map_row, now)
 
     def map_timed_out(self, chain: StepChain, position: int, text: str, now: Now) -> None:
         """End a map whose time is up: children that have begun are TimedOut, the others are Cancelled."""
@@ -99,9 +104,7 @@ class Cancellation:
         self.draining = True
         for chain in self.run_state.chains.values():
             self.changes.stop_chain(chain, AdmissionMode.STOP)
-            for map_row in list(chain.open_rows.values()):
-                self._stop_row(chain, map_row, is_cancelled=False, now=now)
-            self.changes.recall(_may_be_unbegun(chain))
+            self._stop_rows(chain, now)
 
     def cancel(self, slug: str, row: int | None, now: Now) -> None:
         """Cancel a task that is not finished, or one child of it; what follows it decides by its trigger.
