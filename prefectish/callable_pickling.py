@@ -1,4 +1,4 @@
-"""Pickle callables and classes that cloudpickle cannot send, or that a name stands for which another process lacks."""
+"""Pickle what cloudpickle cannot send as it is: some callables, classes whose name another process lacks, and views."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from typing import Any
 
 #: What `singledispatch` makes anew.
 _OWN = frozenset({"registry", "dispatch", "register", "_clear_cache"})
+#: Formats of views that `memoryview.cast` takes.
+_FORMATS = frozenset("bBhHiIlLqQnNfdc?")
 
 
 def check_name(value: Any) -> None:
@@ -101,3 +103,22 @@ def _fill_dispatch(function: Any, content: tuple[dict[type, Callable[..., Any]],
         function.register(cls, implementation)
     update_wrapper(function, registry[object])
     vars(function).update(attributes)
+
+
+def reduce_view(view: memoryview) -> tuple[Any, ...]:
+    """Return what a view of memory is rebuilt from: cloudpickle makes bytes of it, which cannot be mapped over.
+
+    A view of a format that Python cannot read arrives as bytes.
+    """
+    from pickle import PickleBuffer
+
+    if view.format not in _FORMATS:
+        return bytes, (view.tobytes(),)
+    content = view if view.c_contiguous else view.tobytes()
+    return _view, (PickleBuffer(content), view.format, view.shape, view.readonly)
+
+
+def _view(content: Any, form: str, shape: tuple[int, ...], readonly: bool) -> memoryview:
+    plain = memoryview(content).cast("B")
+    view = plain.cast(form, shape) if plain.nbytes else plain.cast(form)  # an empty one has no shape to cast to
+    return view.toreadonly() if readonly else view

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import array
 import itertools
 from collections.abc import Sequence
 
@@ -102,6 +103,22 @@ def series():
         "index": (pandas.Index([7, 5]), [7, 5]),
         "category": (pandas.Series(["b", "a"], index=[1, 0], dtype="category"), ["b", "a"]),
     }
+
+
+def test_e2_view_of_memory_stays_one_on_its_way(spelling):
+    views = {
+        "bytes": (memoryview(b"ab"), [97, 98]),
+        "writable": (memoryview(bytearray(b"ab")), [97, 98]),
+        "numbers": (memoryview(array.array("d", [0.5, 2.0])), [0.5, 2.0]),
+        "every other": (memoryview(b"a-b-")[::2], [97, 98]),
+        "empty": (memoryview(b""), []),
+    }
+    for name, (view, items) in views.items():
+        state = spelling.state(lambda view=view: give.map(spelling.of(view)))
+        assert results(state) == items, name
+        same = spelling.state(lambda view=view: spelling.of(view)).result
+        assert type(same) is memoryview
+        assert (same.tolist(), same.format, same.readonly) == (items, view.format, view.readonly), name
 
 
 @pytest.mark.parametrize("as_result", [False, True], ids=["constant", "result"])

@@ -18,7 +18,7 @@ from datetime import datetime, timedelta
 from functools import cache
 from typing import Any
 
-from prefectish.callable_pickling import check_name, is_dispatch, reduce_dispatch
+from prefectish.callable_pickling import check_name, is_dispatch, reduce_dispatch, reduce_view
 from prefectish.engine.capture import Error, Value, capture
 from prefectish.engine.context import context
 from prefectish.engine.deferred import Deferred
@@ -150,6 +150,8 @@ def _pickler() -> Any:
         def reducer_override(self, obj: Any) -> Any:
             if obj is context:
                 return "context"
+            if type(obj) is memoryview:
+                return reduce_view(obj)
             check_name(obj)
             reduced = super().reducer_override(obj)
             return reduce_dispatch(obj) if reduced is not NotImplemented and is_dispatch(obj) else reduced
