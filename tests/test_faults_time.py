@@ -322,7 +322,7 @@ def test_t9_thousand_retries_without_delay_go_through_the_queue_and_not_the_stac
         depth.append(count)
         if context.task_run_count <= 1000:
             raise OSError("not yet")
-        return context.task_run_count, max(depth) - min(depth)
+        return context.task_run_count, max(depth[1:]) - min(depth[1:])  # the way to the first one may be another
 
     with Flow("stubborn") as flow:
         out = stubborn()
@@ -330,7 +330,7 @@ def test_t9_thousand_retries_without_delay_go_through_the_queue_and_not_the_stac
     assert_states(state, {out: "Success"})
     attempts, spread = state.result[out].result
     assert attempts == 1001
-    assert spread < 10, "an attempt may be called by a shorter way, but a thousand do not stand on one another"
+    assert spread < 2
 
 
 @here
