@@ -174,6 +174,34 @@ def test_e7_large_results_are_named_too(run: Run, tmp_path: Path) -> None:
     assert found == [("Success", 2), refused("1.pkl", "load-1[0]", "load-1[1]"), ("Success", 4)]
 
 
+ANY_FIELDS: dict[str, Any] = {
+    "constant": (lambda **_: "same.pkl", [0, None, None, None]),
+    "key": (lambda **fields: f"{fields['x'] // 2}.pkl", [0, 1, None, 3]),
+    "content": (lambda **fields: f"{fields['data'][0] // 3}.pkl", [0, 1, None, None]),
+    "careless": (lambda **fields: f"{str(fields['data'])[:5] and fields['x'] // 2}.pkl", [0, 1, None, 3]),
+}
+
+
+@pytest.mark.parametrize("how", ANY_FIELDS)
+def test_e7_of_names_made_beside_large_results_the_lower_index_wins(spelled: Any, tmp_path: Path, how: str) -> None:
+    target, kept = ANY_FIELDS[how]
+
+    def load_body(data: bytes, x: int) -> int:
+        spend(0.1 if data[0] == 2 else 0)
+        return x
+
+    def program() -> dict[str, Any]:
+        made = task(
+            lambda x: bytes([x]) * 400_000, name="make", result=LocalResult(tmp_path / "made"), checkpoint=False
+        )
+        load = task(load_body, name="load", target=target, result=LocalResult(tmp_path))
+        return {"load": load.map(made.map([2, 3, 4, 5]), [1, 2, 3, 6])}
+
+    children = spelled.states(program)["load"].map_states
+    found = [number if child.is_successful() else None for number, child in enumerate(children)]
+    assert found == kept, [child.message for child in children]
+
+
 def test_e7_rows_of_a_priority_are_named_in_their_order(run: Run, tmp_path: Path) -> None:
     load = task(load_body, name="load", target="{day}.pkl", priority=lambda x: ord(x))
     with Flow("e7", result=LocalResult(tmp_path)) as built:

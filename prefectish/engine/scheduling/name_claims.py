@@ -2,13 +2,14 @@
 
 So it does not depend on what ends first which of two children with one name fails. A step whose name is made of what a
 step of the same row returns starts a chain of its own, and its rows start in their order, each once those before it
-are known (:attr:`StepChain.next_in_order`). A name that is not known here, of inputs that were not successful or
-that are large, is taken where the body runs.
+are known (:attr:`StepChain.next_in_order`). A name that is not known here, of inputs that were not successful, is taken
+where the body runs. A large input is fetched if its name is made of it: if the template names it, or a function of any
+fields looks at it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from prefectish.engine.capture import Value, capture
@@ -16,6 +17,7 @@ from prefectish.engine.jobs.job import ITEM, SHARED, STEP, ChainSpec, Pick, Step
 from prefectish.engine.jobs.references import Held
 from prefectish.engine.plan.item_key import ItemId, name_of
 from prefectish.engine.plan.names import fields_of
+from prefectish.engine.scheduling.away import Away
 from prefectish.engine.scheduling.changes import Changes
 from prefectish.engine.scheduling.resume_rules import ResumeRules
 from prefectish.engine.scheduling.run_state import MapRow, StepChain
@@ -98,27 +100,33 @@ class NameClaims:
         where = spec.storage.chosen
         needed = self._needs(spec, where)
         inputs = {name: value for name, value in spec.constants.items() if needed is None or name in needed}
+        away: dict[str, State] = {}
+        looked: list[bool] = []
         upstream: list[State] = []
         for (kind, k), i in zip(spec.wiring, spec.inputs, strict=True):
-            wanted = needed is None or i.key in needed or (i.mapped and "item_key" in needed)
-            if not wanted:
+            is_passed = needed is None or i.key in needed
+            if not is_passed and not (i.mapped and "item_key" in (needed or ())):
                 upstream.append(_PENDING)
                 continue
-            if kind == STEP or i.inside:
+            state = None if kind == STEP or i.inside else _state_of(items[k]) if kind == ITEM else chain.shared[k]
+            if state is None or not state.is_successful() or state.is_skipped():
                 return None
-            state = _state_of(items[k]) if kind == ITEM else chain.shared[k]
-            if not state.is_successful() or state.is_skipped() or (needed is None and _is_away(state)):
-                return None
+            upstream.append(state)
+            if needed is None and i.key is not None and not spec.computes_key and _is_away(state):
+                away[i.key], inputs[i.key] = state, Away(looked)
+                continue
             if kind == SHARED and is_a(state._raw_result, Held):
                 state._raw_result.peek()
-            upstream.append(state)
-            if i.key is not None and (needed is None or i.key in needed):
+            if i.key is not None and is_passed:
                 inputs[i.key] = state.result
         ctx = _context(chain, spec, index)
         if spec.named_by_key and index >= 0:
             key = key_in_time(spec, upstream, chain.run, index) if spec.computes_key else None
             ctx.item_key = name_of(spec, upstream, key)
-        return bounded(ctx, "the name of its result", place, where, TemplateFields(ctx, inputs))
+        named = capture(_placed, ctx, where, inputs)
+        if looked:  # what the function looks at has to be here
+            return _placed(ctx, where, inputs | {key: state._raw_result.peek() for key, state in away.items()})
+        return named.value if isinstance(named, Value) else None
 
     def _needs(self, spec: StepSpec, where: Any) -> frozenset[str] | None:
         """Return the fields that a name is made of; None for any."""
@@ -129,6 +137,11 @@ class NameClaims:
 
 def _context(chain: ChainSpec, spec: StepSpec, index: int) -> AttemptContext:
     return AttemptContext(chain.run, spec, index, _PENDING)
+
+
+def _placed(ctx: AttemptContext, where: Any, inputs: Mapping[str, Any]) -> str:
+    name: str = bounded(ctx, "the name of its result", place, where, TemplateFields(ctx, inputs))
+    return name
 
 
 def _state_of(item: Any) -> State:
