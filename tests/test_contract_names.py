@@ -290,6 +290,36 @@ def test_mr1_fields_mean_the_same_in_targets_locations_and_names(run: Run, tmp_p
     assert LocalResult(tmp_path / "t").exists(NAMES[text].replace("show-1", "show-2", "slug" in text))
 
 
+@pytest.mark.parametrize("text", NAMES)
+def test_mr1_fields_mean_the_same_in_flow_functions(executor: Any, tmp_path: Path, text: str) -> None:
+    show = task(lambda x: context.task_run_name, name="show", task_run_name=text)
+    other = task(lambda x: x, name="show", target=text, result=LocalResult(tmp_path / "t"))
+
+    @flow(name="mr1", result=LocalResult(tmp_path / "l", location=text), executor=executor, history=False)
+    def built(region: str) -> Any:
+        return [*show.map(["a", "b"]).result(), *other.map(["a", "b"]).result()]
+
+    with context(team="red"):
+        found = built("eu")
+    assert (found[1], found[2:]) == (NAMES[text], ["a", "b"])
+    assert LocalResult(tmp_path / "l").exists(NAMES[text])
+    assert LocalResult(tmp_path / "t").exists(NAMES[text].replace("show-1", "show-2", "slug" in text))
+
+
+def test_mr1_field_of_the_context_is_looked_up_in_calls(executor: Any, tmp_path: Path) -> None:
+    @flow(result=LocalResult(tmp_path), executor=executor, history=False)
+    def built() -> Any:
+        found.append(first.with_options(target="{context[team]}")(return_state=True))
+
+    found: list[State] = []
+    built()
+    assert "ValueError: template '{context[team]}': there is no 'context[team]' here" in found[0].message
+    with context(team="red"):
+        built()
+        built()
+    assert [type(state) for state in found] == [Failed, Success, Cached]
+
+
 def test_mr1_unknown_field_is_refused_before_the_run(tmp_path: Path) -> None:
     for options in ({"target": "{day}"}, {"task_run_name": "{day}"}, {"target": "{parameters[day]}"}):
         with Flow("mr1", result=LocalResult(tmp_path)) as built:
