@@ -13,6 +13,7 @@ from prefectish.engine.plan.placement import Placement
 from prefectish.executors.chain_bytes import ChainBytes
 from prefectish.executors.dask_api import Key
 from prefectish.executors.lower import PackedChain
+from prefectish.executors.whole_chains import WHOLE
 
 
 class OpenKey:
@@ -57,6 +58,11 @@ class OpenKey:
         self.reads = False
         self.asks = False
         self.follows = False
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether it is of a whole chain of single tasks."""
+        return self.bundle is not None and self.bundle.number == WHOLE
 
     @property
     def count(self) -> int:

@@ -67,6 +67,7 @@ from prefectish.executors.same_modules import SameModules
 from prefectish.executors.shared_values import SharedValues
 from prefectish.executors.shipping import Shipment
 from prefectish.executors.waker import Waker
+from prefectish.executors.whole_chains import CROWD, WHOLE, goes_whole, whole
 from prefectish.kinds import is_a
 
 #: How long the cluster may take to send small values before it is asked again, at first and at most, in seconds.
@@ -147,6 +148,7 @@ class ClusterSession:
         self._submitted = 0
         self._depth_priorities: dict[str, int] = {}
         self._turns: dict[Key, int] = {}  # of the jobs of keys that are about to be sent
+        self._whole_turns: dict[int, int] = {}  # of chains that went whole: the rest of one comes before other chains
         self._inlined_bytes = 0
         self.reading = ReadingPace(connection, self.waker)
         self._weighed: set[Key] = set()  # keys of large values whose receipts are open
@@ -204,9 +206,13 @@ class ClusterSession:
         """Make the graphs of jobs, by placement."""
         self._check_new_maps(jobs)
         single, bundles = gathered(jobs)
+        is_crowded = len(single) + len(self.open_keys) >= CROWD * self.slots
         for job in single:
             chain = self._chain(job.chain)
-            if (placement := chain.placement or self._placed(job)) is not None:
+            if is_crowded and goes_whole(job):
+                bundles.append(whole(job))
+                self._whole_turns[job.chain.ident] = job.turn
+            elif (placement := chain.placement or self._placed(job)) is not None:
                 sending = Sending(placement, job.was_in_batch or (chain.watched and not job.solo))
                 followed = followed_keys(job, self.run_id)
                 if followed and not self._can_follow(followed, sending, graphs):
@@ -218,7 +224,7 @@ class ClusterSession:
             placement = chain.placement or placement_of(bundle.chain.steps[0].task)
             # A probe has no body that could be to blame.
             sending = Sending(placement, first_death=not bundle.probes)
-            self._add_batch(bundle, chain.packed(), *graphs.setdefault(sending, ({}, {})))
+            self._add_batch(bundle, chain.packed(bundle.number == WHOLE), *graphs.setdefault(sending, ({}, {})))
 
     def _placed(self, job: Job) -> Placement | None:
         """Return where a job runs, as its task says of it; None if it is asked elsewhere, or cannot be asked."""
@@ -297,7 +303,7 @@ class ClusterSession:
             sending = sending._replace(ahead=self.pace.ahead(job.chain.ident))
         graph, open_keys = graphs.setdefault(sending, ({}, {}))
         graph.update(lowered.graph)
-        self._turns.update(dict.fromkeys(lowered.graph, job.turn))
+        self._turns.update(dict.fromkeys(lowered.graph, self._whole_turns.get(job.chain.ident, job.turn)))
         reads = lowered.reads or isinstance(chain.payload, Future)
         for position, key in lowered.wanted.items():
             open_keys[key] = OpenKey((job,), position, None)
@@ -310,7 +316,8 @@ class ClusterSession:
         self, bundle: Bundle, chain: PackedChain, graph: dict[Key, Any], open_keys: dict[Key, OpenKey]
     ) -> None:
         submission = 0 if bundle.columns is not None else bundle.jobs[0].submission
-        key: Key = (f"{bundle.chain.steps[0].slug}-{self.run_id}", f"batch-{bundle.number}", submission)
+        which = f"chain-{bundle.chain.ident}" if bundle.number == WHOLE else f"batch-{bundle.number}"
+        key: Key = (f"{bundle.chain.steps[0].slug}-{self.run_id}", which, submission)
         lowered = lower_batch(bundle, chain, key, self.options)
         graph.update(lowered.graph)
         self._turns[key] = bundle.turn
@@ -465,8 +472,8 @@ class ClusterSession:
             self._give_up(self.open_keys.pop(key), loss)
 
     def _give_up(self, entry: OpenKey, loss: Lost, own: bool = False) -> None:
-        """Report jobs as lost; one that follows another is taken back, unless the loss is known to be its own."""
-        if entry.follows and not own and not loss.fatal:
+        """Report jobs as lost; one that follows another, or went whole, is taken back, unless the loss is its own."""
+        if (entry.follows or entry.is_whole) and not own and not loss.fatal:
             self._done.extend(taken_back(job) for job in entry.jobs)
         else:
             self._done.extend(Receipt(job, (), loss) for job in entry.jobs)
@@ -598,7 +605,7 @@ class ClusterSession:
         jobs = [job for job in jobs if job in opened]
         if not jobs:
             return ()
-        batches = {opened[job] for job in jobs if job.batch is not None}
+        batches = {key for job in jobs if self.open_keys[key := opened[job]].bundle is not None}
         self._has_recalled = True
         try:
             answers = self.watch.wait(asked_back(self.client, jobs, self.run_id, batches), PATIENCE)
@@ -607,7 +614,7 @@ class ClusterSession:
         unbegun, ended = unbegun_masks(jobs, self.run_id, answers.values())
         for job in jobs:
             entry = self.open_keys[opened[job]]
-            if job.batch is not None and (opened[job] in ended or entry.value is not None):
+            if entry.bundle is not None and (opened[job] in ended or entry.value is not None):
                 unbegun[job] = 0
         self.cancel([job for job in jobs if unbegun[job] == sum(1 << p for p in job.positions)])
         return [taken_back(job, mask) for job, mask in unbegun.items() if mask]

@@ -68,17 +68,17 @@ class Cell(TypeDecorator[Any]):
     def check(self, values: Sequence[Any]) -> None:
         """Raise BadCell for a value that is none of this column; of many integers only the extremes are looked at."""
         kinds = set(map(type, values))
-        if (kinds - {NoneType}) <= self.kinds and (not self.is_number or self._spans(values, NoneType in kinds)):
+        has_none = NoneType in kinds
+        kinds.discard(NoneType)
+        if not kinds or (kinds <= self.kinds and (not self.is_number or self._spans(values, has_none, float in kinds))):
             return
         one = self.result_processor(None, None)
         for value in values:
             one(value)
 
-    def _spans(self, values: Sequence[Any], has_none: bool) -> bool:
+    def _spans(self, values: Sequence[Any], has_none: bool, has_float: bool) -> bool:
         numbers = [value for value in values if value is not None] if has_none else values
-        if not numbers:
-            return True
-        return self.low <= min(numbers) and max(numbers) <= self.high and not any(map(isnan, numbers))
+        return self.low <= min(numbers) and max(numbers) <= self.high and not (has_float and isnan(sum(numbers)))
 
     def _wanted(self) -> str:
         return f"a number from {self.low:.0f} to {self.high:.0f}" if self.is_number else "a text"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pickle
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from itertools import repeat
 from time import perf_counter
@@ -34,6 +34,8 @@ _NO_START = Pending()
 _NOTHING: Mapping[int, State] = {}
 #: Opened chains that a process keeps; one that was dropped is opened again.
 MAX_OPEN_CHAINS = 64
+#: Seconds after which no further step of a whole chain of single tasks begins in its Dask task.
+WHOLE_SECONDS = 0.25
 
 
 class NotHere(Exception):
@@ -212,7 +214,7 @@ def execute_batch(payload: bytes, calls: bytes, *values: StepResult) -> Batch:
 
     `calls` is a pickled ``(patience, keep, verify, probe_only, branches, omitted)``, see :func:`branches_of`. Branches
     that have not started after `patience` seconds return to the client as they are, so that a slow one does not hold up
-    the others; those whose numbers are omitted do not start.
+    the others; those whose numbers are omitted do not start. A branch of index -1 is a whole chain of single tasks.
     """
     patience, keep, verify, probe_only, sent, omitted = pickle.loads(calls)
     opened = capture(open_chain, payload)
@@ -233,7 +235,7 @@ def execute_batch(payload: bytes, calls: bytes, *values: StepResult) -> Batch:
             gathered.add(number, ended.get(number))
         return Batch(gathered.packed(process_name()), large)
     end = None if patience is None else perf_counter() + patience
-    bare = None if probe_only else BareRows.of(chain)
+    bare = None if probe_only or chain.batch_size is None else BareRows.of(chain)
     for number, branch in enumerate(branches):
         if (end is not None and perf_counter() > end) or (omitted and number in omitted):
             gathered.add(number, None)
@@ -299,8 +301,21 @@ def _run_branch(
             record = record.with_state(record.state.replace(result=LeftOnWorker(weight(result))))
         return record
 
-    call_options = pack, probe_only, partial(may_begin, chain, index, submission)
+    may = partial(may_begin, chain, index, submission)
+    if index < 0:
+        may = partial(_goes_on, may, large, perf_counter() + WHOLE_SECONDS)
+    call_options = pack, probe_only, may
     return run_steps(chain, positions, index, items, dict(given), starts, *call_options, called)
+
+
+def _goes_on(may_begin: Callable[[int], bool], large: Mapping[Any, Any], end: float, position: int) -> bool:
+    """Whether a step of a whole chain of single tasks begins here, too.
+
+    None does after a long body, nor where its process will end, nor on a large result, which would be kept for longer.
+    """
+    if position and (large or perf_counter() > end or lifetime.seconds_left() is not None):
+        return False
+    return may_begin(position)
 
 
 def take_from_batch(batch: Batch, number: int, position: int) -> StepResult:

@@ -1,0 +1,251 @@
+"""Chains of single tasks that go to a cluster as one Dask task each, where there are many more of them than threads."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import signal
+from collections import Counter
+
+import dask
+import pytest
+from distributed import Client, LocalCluster
+from jobs import jobs_of
+from real import note, notes, spend
+
+from prefectish import Flow, task
+from prefectish.engine.jobs.references import LeftOnWorker
+from prefectish.engine.state import Crashed
+from prefectish.engine.wire import execute as worker
+from prefectish.engine.wire.messages import open_batch
+from prefectish.engine.wire.pack import pack_chain, pickle_tasks
+from prefectish.engine.worker import lifetime
+from prefectish.executors import DaskExecutor, session
+from prefectish.executors.whole_chains import CROWD, goes_whole
+from prefectish.triggers import all_finished
+
+LINKS = 4
+KEEP = 4096
+
+
+@task
+def inc(x):
+    return x + 1
+
+
+@task
+def add(x, y):
+    return x + y
+
+
+def chained(first, links=LINKS, link=inc):
+    last = link(first)
+    for _ in range(links - 1):
+        last = link(last)
+    return last
+
+
+def first_job(make):
+    with Flow("flow") as flow:
+        make()
+    plan, jobs = jobs_of(flow)
+    return plan, jobs[0]
+
+
+# ---------------------------------------------------------------------- which
+
+
+def test_chain_in_which_each_step_reads_the_one_before_goes_whole():
+    assert goes_whole(first_job(lambda: chained(1))[1])
+
+
+def test_step_that_could_run_beside_another_is_not_put_behind_it():
+    def make():
+        one = inc(1)
+        add(inc(one), inc(one))
+
+    assert not goes_whole(first_job(make)[1])
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"crash_retries": 1}, {"expected_duration": 5.0}, {"resources": lambda x: {"gpu": x}}],
+    ids=["crash_retries", "expected_duration", "placed by item"],
+)
+def test_step_whose_place_or_worker_matters_goes_by_itself(options):
+    assert not goes_whole(first_job(lambda: chained(1, link=task(lambda x: x, **options)))[1])
+
+
+def test_single_steps_rows_of_maps_and_later_attempts_do_not_go_whole():
+    assert not goes_whole(first_job(lambda: inc(1))[1])
+    assert not goes_whole(first_job(lambda: inc.map(inc.map([1])))[1])
+    job = first_job(lambda: chained(1))[1]
+    job.submission = 1
+    assert not goes_whole(job)
+
+
+# ---------------------------------------------------------------------- on a worker
+
+
+def run_whole(make, keep=KEEP):
+    """Run a chain as a worker does, and return the records of its steps and what stays there."""
+    plan, job = first_job(make)
+    payload, held = pack_chain(job.chain, pickle_tasks(plan))
+    assert not held
+    branch = job.index, job.positions, [], {}, {}, 0
+    batch = worker.execute_batch(payload, pickle.dumps((None, keep, False, False, [branch], ()), protocol=5))
+    return [record for _, record in open_batch(batch).of(0)], batch.large
+
+
+def begun(records):
+    return [record.begun for record in records]
+
+
+def test_short_steps_run_one_after_another():
+    records, large = run_whole(lambda: chained(1))
+    assert [record.state.result for record in records] == [2, 3, 4, 5]
+    assert not large
+
+
+def test_nothing_begins_after_a_long_body(monkeypatch):
+    monkeypatch.setattr(worker, "WHOLE_SECONDS", -1.0)
+    assert begun(run_whole(lambda: chained(1))[0]) == [True, False, False, False]
+
+
+def test_nothing_begins_on_a_large_result():
+    grow = task(lambda x: "x" * 2000 * x, name="grow")
+    records, large = run_whole(lambda: inc(grow(grow(1))), keep=1000)
+    assert begun(records) == [True, False, False]
+    assert type(records[0].state._raw_result) is LeftOnWorker
+    assert [*large] == [(0, 0)]
+
+
+def test_nothing_but_the_first_step_begins_where_the_process_will_end(monkeypatch):
+    monkeypatch.setattr(lifetime, "seconds_left", lambda: 3600.0)
+    assert begun(run_whole(lambda: chained(1))[0]) == [True, False, False, False]
+
+
+# ---------------------------------------------------------------------- on a cluster
+
+
+@pytest.fixture
+def sent(monkeypatch):
+    """Note the keys of each graph that is sent."""
+    keys = []
+    real = session.submit_graph
+    monkeypatch.setattr(
+        session, "submit_graph", lambda client, graph, *rest: keys.extend(graph) or real(client, graph, *rest)
+    )
+    return keys
+
+
+def crowd_of(client):
+    return CROWD * sum(client.nthreads().values())
+
+
+def run(executor, ends_of, count):
+    with Flow("chains") as flow:
+        ends = [ends_of(x) for x in range(count)]
+    state = flow.run(executor=executor, history=False)
+    return state, [state.result[end] for end in ends]
+
+
+def test_many_chains_are_one_dask_task_each_and_few_are_one_for_each_step(dask, dask_client, sent):
+    many = crowd_of(dask_client)
+    state, ends = run(dask, chained, many)
+    assert [end.result for end in ends] == [x + LINKS for x in range(many)]
+    assert len(state.result) == many * LINKS
+    assert all(each.is_successful() for each in state.result.values())
+    assert len(sent) == many
+    del sent[:]
+    run(dask, chained, 3)
+    assert len(sent) == 3 * LINKS
+
+
+def test_steps_have_states_attempts_and_large_results_of_their_own(dask, dask_client, tmp_path):
+    path = tmp_path / "notes"
+
+    @task(max_retries=1, retry_delay=0)
+    def flaky(x):
+        note(path, f"{x}")
+        if x % 8 == 1 and notes(path).count(f"{x}") == 1:
+            raise OSError("at the first try")
+        return x
+
+    @task
+    def large(x):
+        return b"x" * 20_000 if x % 8 == 2 else x
+
+    @task
+    def sized(x):
+        if x == 3:
+            raise ValueError("three")
+        return x if isinstance(x, int) else len(x)
+
+    @task(trigger=all_finished)
+    def last(x):
+        return x if isinstance(x, int) else repr(x)
+
+    many = crowd_of(dask_client)
+    _, ends = run(dask, lambda x: last(sized(large(flaky(x)))), many)
+    expected = [20_000 if x % 8 == 2 else x for x in range(many)]
+    expected[3] = repr(ValueError("three"))
+    assert [end.result for end in ends] == expected
+    assert Counter(notes(path)) == {f"{x}": 1 + (x % 8 == 1) for x in range(many)}
+
+
+@pytest.mark.time_limit(400)
+def test_chain_that_kills_its_worker_crashes_at_its_step_and_others_end(tmp_path):
+    path = tmp_path / "notes"
+
+    @task
+    def deadly(x):
+        note(path, f"{x}")
+        if x == 5:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return x
+
+    options = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": "127.0.0.1:0"}
+    with (
+        dask.config.set({"distributed.scheduler.allowed-failures": 1}),
+        LocalCluster(**options) as cluster,
+        Client(cluster, set_as_default=False) as client,
+    ):
+        many = 2 * CROWD
+        with Flow("chains") as flow:
+            ends = [(first := inc(x - 1), middle := deadly(first), inc(middle)) for x in range(many)]
+        state = flow.run(executor=DaskExecutor(client=client), history=False)
+    assert type(state.result[ends[5][1]]) is Crashed
+    assert state.result[ends[5][0]].is_successful()
+    assert state.result[ends[5][2]].is_failed()
+    assert [state.result[end].result for n, (_, _, end) in enumerate(ends) if n != 5] == [
+        x + 1 for x in range(many) if x != 5
+    ]
+    counts = Counter(notes(path))
+    assert all(counts[f"{x}"] <= 3 for x in range(many) if x != 5)
+
+
+@pytest.mark.time_limit(120)
+def test_rest_of_a_chain_that_came_back_goes_before_other_chains(dask, dask_client, tmp_path):
+    """Else the results of all first steps would be held at once."""
+    path = tmp_path / "notes"
+
+    @task
+    def begin(x):
+        note(path, "first")
+        spend(0.02)
+        return b"x" * 10_000
+
+    @task
+    def end(x):
+        note(path, "last")
+        return len(x)
+
+    many = 2 * crowd_of(dask_client)
+    _, ends = run(dask, lambda x: end(begin(x)), many)
+    assert [each.result for each in ends] == [10_000] * many
+    held = most = 0
+    for line in notes(path):
+        held += 1 if line == "first" else -1
+        most = max(most, held)
+    assert most < many / 2
