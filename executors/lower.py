@@ -1,8 +1,8 @@
 """Jobs to Dask graphs, as pure functions.
 
-One step of one branch is one Dask task, but in batches and whole chains. Its key is ``("<slug>-<run id>", index, submission)``: the slug ends in a
-number, so Dask's dashboard groups keys by task; keys are never derived from arguments and never used twice. A key's
-arguments are bytes and simple values: nothing of the user's is opened by Dask.
+One step of one branch is one Dask task, but in batches and whole chains. Its key is ``("<slug>-<run id>", index,
+submission)``: the slug ends in a number, so Dask's dashboard groups keys by task; keys are never derived from arguments
+and never used twice. A key's arguments are bytes and simple values: nothing of the user's is opened by Dask.
 """
 
 from __future__ import annotations

@@ -148,7 +148,6 @@ class ClusterSession:
         self._submitted = 0
         self._depth_priorities: dict[str, int] = {}
         self._turns: dict[Key, int] = {}  # of the jobs of keys that are about to be sent
-        self._whole_turns: dict[int, int] = {}  # of chains that went whole: the rest of one comes before other chains
         self._inlined_bytes = 0
         self.reading = ReadingPace(connection, self.waker)
         self._weighed: set[Key] = set()  # keys of large values whose receipts are open
@@ -211,7 +210,6 @@ class ClusterSession:
             chain = self._chain(job.chain)
             if is_crowded and goes_whole(job):
                 bundles.append(whole(job))
-                self._whole_turns[job.chain.ident] = job.turn
             elif (placement := chain.placement or self._placed(job)) is not None:
                 sending = Sending(placement, job.was_in_batch or (chain.watched and not job.solo))
                 followed = followed_keys(job, self.run_id)
@@ -303,7 +301,7 @@ class ClusterSession:
             sending = sending._replace(ahead=self.pace.ahead(job.chain.ident))
         graph, open_keys = graphs.setdefault(sending, ({}, {}))
         graph.update(lowered.graph)
-        self._turns.update(dict.fromkeys(lowered.graph, self._whole_turns.get(job.chain.ident, job.turn)))
+        self._turns.update(dict.fromkeys(lowered.graph, job.turn))
         reads = lowered.reads or isinstance(chain.payload, Future)
         for position, key in lowered.wanted.items():
             open_keys[key] = OpenKey((job,), position, None)
@@ -402,7 +400,8 @@ class ClusterSession:
             if isinstance(held.handle, BatchPart):
                 part = held.handle
                 key = self._key("prefectish-large-result")
-                held.handle = self._get(take_graph(part.batch, part.number, part.position, key), [key])[key]
+                taken = take_graph(part.batch, part.number, part.position, key)
+                held.handle = self._get(taken, [key], Sending(QUESTION))[key]
             # The run has the future as long as it needs the value: a chain that is kept here must not keep it, too.
             return None if held.handle is None else TaskRef(held.handle.key)
         if is_a(held, Upcoming):
@@ -546,7 +545,8 @@ class ClusterSession:
         entry = self.open_keys.pop(key)
         self._weighed.add(key)
         receipt = self._key("prefectish-receipt")
-        future = self._get(receipt_graph(key, receipt), [receipt])[receipt]
+        sending = Sending(QUESTION) if entry.is_whole else _ANYWHERE  # for what is left of the chain
+        future = self._get(receipt_graph(key, receipt), [receipt], sending)[receipt]
         self._open(receipt, entry.receipt(future, nbytes))
 
     def _take(self, key: Key, value: StepResult | Batch | Places) -> Future | None:

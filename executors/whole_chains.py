@@ -2,8 +2,8 @@
 
 Each step of a chain is a Dask task of its own, which costs a fraction of a millisecond in each process. Where chains
 wait for threads anyway, and their bodies are short, that is most of what they cost, and no thread is kept busy by it.
-So such a chain is sent whole. What follows a long body, or a large result, comes back and is sent step by step, and so
-is a chain whose worker died.
+So such a chain is sent whole. What follows a long body comes back and is sent step by step, and so is a chain whose
+worker died.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from typing import Any
 
 from prefectish.engine.capture import Error, capture
 from prefectish.engine.jobs.envelope import SIMPLE, EncodedError, encode_error, encode_state, weight
-from prefectish.engine.jobs.job import ChainSpec, Pick, Record, StepSpec
+from prefectish.engine.jobs.job import STEP, ChainSpec, Pick, Record, StepSpec
 from prefectish.engine.jobs.references import Discarded, LeftOnWorker, ResultRef, UpstreamRef
 from prefectish.engine.state import Failed, Mapped, Pending, State, Success
 from prefectish.engine.state_column import SUCCEEDED, replaced
@@ -302,20 +302,39 @@ def _run_branch(
         return record
 
     may = partial(may_begin, chain, index, submission)
-    if index < 0:
-        may = partial(_goes_on, may, large, perf_counter() + WHOLE_SECONDS)
-    call_options = pack, probe_only, may
-    return run_steps(chain, positions, index, items, dict(given), starts, *call_options, called)
+    if index >= 0 or probe_only:
+        return run_steps(chain, positions, index, items, dict(given), starts, pack, probe_only, may, called)
+    states, used = dict(given), dict[int, int]()
+
+    def pack_and_drop(position: int, record: Record) -> Record:
+        packed = pack(position, record)
+        if record.state.is_finished():
+            used.update((p, weight(large.pop((number, p)))) for p in _used_up(chain, position, large))
+            for p in used:
+                states.pop(p, None)
+        return packed
+
+    may = partial(_goes_on, may, perf_counter() + WHOLE_SECONDS)
+    records = run_steps(chain, positions, index, items, states, starts, pack_and_drop, False, may)
+    return [(p, _discarded(record, chain, p, used[p]) if p in used else record) for p, record in records]
 
 
-def _goes_on(may_begin: Callable[[int], bool], large: Mapping[Any, Any], end: float, position: int) -> bool:
-    """Whether a step of a whole chain of single tasks begins here, too.
-
-    None does after a long body, nor where its process will end, nor on a large result, which would be kept for longer.
-    """
-    if position and (large or perf_counter() > end or lifetime.seconds_left() is not None):
+def _goes_on(may_begin: Callable[[int], bool], end: float, position: int) -> bool:
+    """Whether a step of a whole chain begins here: none does after a long body, nor where the process will end."""
+    if position and (perf_counter() > end or lifetime.seconds_left() is not None):
         return False
     return may_begin(position)
+
+
+def _used_up(chain: ChainSpec, last: int, large: Mapping[tuple[int, int], Any]) -> list[int]:
+    """Return the steps whose large results nothing reads that comes after step `last`."""
+    later = {k for spec in chain.steps[last + 1 :] for kind, k in spec.wiring if kind is STEP}
+    return [p for _, p in large if p < last and p not in later and p not in chain.wanted]
+
+
+def _discarded(record: Record, chain: ChainSpec, position: int, nbytes: int) -> Record:
+    """Return a record without a large result that was read where it was made."""
+    return record.with_state(record.state.replace(result=Discarded(chain.steps[position].slug, nbytes)))
 
 
 def take_from_batch(batch: Batch, number: int, position: int) -> StepResult:
