@@ -193,7 +193,8 @@ class DaskExecutor:
 
     def waited_for(self) -> AbstractContextManager[None]:
         """Return the block in which a thread waits for a run: a body on this cluster gives up its place meanwhile."""
-        address = self.address if self.client is None else self.client.scheduler.address
+        scheduler = getattr(self.client, "scheduler", None)  # None of a client that is closed, which is refused later
+        address = self.address if self.client is None else getattr(scheduler, "address", None)
         return nullcontext() if address is None else seceded(address)
 
     def __repr__(self) -> str:

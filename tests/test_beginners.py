@@ -10,10 +10,11 @@ import warnings
 from importlib import import_module
 
 import pytest
+from distributed import Client, LocalCluster, SpecCluster
 
 import prefectish
 from prefectish import Flow, Parameter, flow, task, triggers
-from prefectish.errors import ParameterError
+from prefectish.errors import ParameterError, SchedulerLost
 from prefectish.executors import DaskExecutor, LocalDaskExecutor, LocalExecutor
 from prefectish.parameters import RUN_OPTIONS
 
@@ -207,6 +208,30 @@ def test_executors_are_known_by_name_everywhere(name, monkeypatch):
     monkeypatch.setenv("PREFECTISH_EXECUTOR", name)
     assert graph.run(history=False).is_successful()
     assert len(seen) == 5
+
+
+@pytest.mark.parametrize(
+    ("kind", "way"),
+    [(Client, "client=client"), (LocalCluster, "cluster.scheduler"), (SpecCluster, "cluster.scheduler")],
+)
+def test_client_or_cluster_in_the_place_of_an_executor_is_led_to_dask_executor(kind, way):
+    given = object.__new__(type("Given", (kind,), {"__repr__": object.__repr__, "__del__": lambda self: None}))
+    with Flow("f") as graph:
+        five()
+    with pytest.raises(TypeError, match=rf"executor must be .*; write DaskExecutor\({way}"):
+        graph.run(executor=given, history=False)
+
+
+def test_client_that_is_closed_is_refused():
+    with Flow("f") as graph:
+        five()
+    with LocalCluster(n_workers=0, processes=False, dashboard_address=None) as cluster:
+        with Client(cluster, set_as_default=False) as client:
+            pass
+        with pytest.raises(SchedulerLost, match="client must be connected to its scheduler, got one that is closed"):
+            graph.run(executor=DaskExecutor(client=client), history=False)
+    with pytest.raises(ValueError, match=r"client must be a distributed\.Client, got a int"):
+        graph.run(executor=DaskExecutor(client=5), history=False)
 
 
 def test_executor_of_another_name_lists_the_names():

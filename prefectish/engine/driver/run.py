@@ -209,13 +209,22 @@ def _checked(executor: Any) -> Executor:
     """Refuse anything but an executor or its name, a class included, before anything runs."""
     if isinstance(executor, str) and executor in config.EXECUTORS:
         executor = config.executor_named(executor)
-    if isinstance(executor, type) or not callable(getattr(executor, "start", None)):
+    hint = _way_to_cluster(type(executor))
+    if hint or isinstance(executor, type) or not callable(getattr(executor, "start", None)):
         raise TypeError(
             f"executor must be an Executor instance such as prefectish.executors.LocalDaskExecutor(), or one of "
-            f"{', '.join(map(repr, config.EXECUTORS))}, got {executor!r}"
+            f"{', '.join(map(repr, config.EXECUTORS))}, got {executor!r}{hint}"
         )
     checked: Executor = executor
     return checked
+
+
+def _way_to_cluster(kind: type) -> str:
+    """Return what to write where a client or cluster of Dask was given for an executor; empty for anything else."""
+    names = {each.__name__ for each in kind.__mro__ if each.__module__.partition(".")[0] == "distributed"}
+    if "Client" in names:
+        return "; write DaskExecutor(client=client)"
+    return "; write DaskExecutor(cluster.scheduler_address)" if "Cluster" in names else ""
 
 
 def _check_known(flow: RunnableFlow, plan: Plan, task_states: Mapping[Any, State]) -> None:
