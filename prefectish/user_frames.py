@@ -1,12 +1,13 @@
 """Mistakes in the definition of a flow are shown where the user made them, without the frames of the package below.
 
-What the package refuses with a ``raise`` of its own ends in the line of the user that it is about. An error that it did
-not raise on purpose keeps its frames, and so does every one under ``PREFECTISH_FULL_TRACEBACKS=1``. Hooks of the user's
-own are left alone.
+What the package refuses with a ``raise`` of its own ends in the line of the user that it is about; an interrupt of a
+run in the line that waited for it. An error that it did not raise on purpose keeps its frames, and so does every one
+under ``PREFECTISH_FULL_TRACEBACKS=1``. Hooks of the user's own are left alone.
 """
 
 from __future__ import annotations
 
+import itertools
 import os
 import sys
 from types import TracebackType
@@ -15,7 +16,9 @@ from typing import Any
 from prefectish.errors import PrefectishError
 
 #: The errors by which the package refuses something.
-REFUSALS = (PrefectishError, TypeError, ValueError, AttributeError, ImportError, RuntimeError)
+REFUSALS = (PrefectishError, TypeError, ValueError, AttributeError, ImportError, RuntimeError, LookupError)
+#: What is shown without its frames.
+SHOWN = (*REFUSALS, KeyboardInterrupt)
 
 
 def install() -> None:
@@ -24,7 +27,7 @@ def install() -> None:
         sys.excepthook = _show
     shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
     if shell is not None and not shell.custom_exceptions:
-        shell.set_custom_exc(REFUSALS, _show_in_notebook)
+        shell.set_custom_exc(SHOWN, _show_in_notebook)
 
 
 def _show(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
@@ -40,7 +43,7 @@ def _show_in_notebook(
 
 def without_ours(error: BaseException, traceback: TracebackType | None) -> TracebackType | None:
     """Return a traceback that ends in the user's code, if the package raised the error there on purpose."""
-    if not isinstance(error, REFUSALS) or os.environ.get("PREFECTISH_FULL_TRACEBACKS", "0") not in ("", "0"):
+    if not isinstance(error, SHOWN) or os.environ.get("PREFECTISH_FULL_TRACEBACKS", "0") not in ("", "0"):
         return traceback
     links = []
     link = traceback
@@ -49,6 +52,8 @@ def without_ours(error: BaseException, traceback: TracebackType | None) -> Trace
         link = link.tb_next
     if not links or not _is_ours(links[-1]) or not _is_raise(links[-1]):
         return traceback
+    if isinstance(error, KeyboardInterrupt):  # it comes anywhere below the run: in a lock, in a write
+        links = list(itertools.takewhile(lambda link: not _is_ours(link), links))
     while links and _is_ours(links[-1]):
         links.pop()
     shown = None

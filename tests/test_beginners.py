@@ -8,6 +8,7 @@ import subprocess
 import sys
 import warnings
 from importlib import import_module
+from traceback import extract_tb
 
 import pytest
 from distributed import Client, LocalCluster, SpecCluster
@@ -17,6 +18,7 @@ from prefectish import Flow, Parameter, flow, task, triggers
 from prefectish.errors import ParameterError, SchedulerLost
 from prefectish.executors import DaskExecutor, LocalDaskExecutor, LocalExecutor
 from prefectish.parameters import RUN_OPTIONS
+from prefectish.user_frames import without_ours
 
 
 @task
@@ -309,8 +311,9 @@ def test_progress_is_true_false_or_a_function(given):
 def test_misspelt_task_of_a_state_is_guessed():
     with Flow("f") as graph:
         five()
-    with pytest.raises(KeyError, match="no task is called 'fife' in this run: 'five'; did you mean 'five'"):
+    with pytest.raises(KeyError, match="no task is called 'fife' in this run: 'five'; did you mean 'five'") as told:
         graph.run(history=False)["fife"]
+    assert [frame.filename for frame in extract_tb(without_ours(told.value, told.tb))] == [__file__]
 
 
 # -- triggers ----------------------------------------------------------------------------------------------------------
@@ -388,6 +391,19 @@ SCRIPTS = {
     "parameter": "Flow('g', tasks=[inc.copy()]).run(zzz=1)",
     "name": "Flow(print)",
 }
+
+
+def test_interrupt_of_a_run_shows_no_frames_of_ours(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import os, signal\nfrom prefectish import Flow, task\n"
+        "@task\ndef stop():\n    os.kill(os.getpid(), signal.SIGINT)\n"
+        "with Flow('f') as flow:\n    stop()\nflow.run(executor='threads', history=False)\n"
+    )
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=60)
+    frames = [text for text in done.stderr.splitlines() if text.startswith("  File ")]
+    assert [str(script) in frame for frame in frames] == [True], done.stderr
+    assert "KeyboardInterrupt" in done.stderr
 
 
 @pytest.mark.parametrize("line", SCRIPTS.values(), ids=SCRIPTS)
