@@ -23,8 +23,8 @@ from prefectish.missing_names import LeadsOut
 from prefectish.tasks.not_a_value import is_written
 
 if TYPE_CHECKING:
-    from prefectish.engine.call_options import CallOptions
     from prefectish.functions.function_run import FunctionRun
+    from prefectish.tasks.call_options import CallOptions
 
 R = TypeVar("R", covariant=True)
 PENDING = Pending()
