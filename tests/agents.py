@@ -99,13 +99,13 @@ class Site:
     def wait(self, timeout: float) -> Outcome:
         """Wait until all runs are over."""
         began = time.monotonic()
-        opened = open_store(self.store)
-
-        def is_over() -> bool:
-            return not queue.open_runs(opened) and not queue.waiting(opened)
-
-        until(is_over, timeout)
+        until(self.is_over, timeout)
         return self.outcome(time.monotonic() - began)
+
+    def is_over(self) -> bool:
+        """Whether no run is open, and none waits."""
+        opened = open_store(self.store)
+        return not queue.open_runs(opened) and not queue.waiting(opened)
 
     def outcome(self, seconds: float) -> Outcome:
         """Return what became of the runs."""
@@ -115,21 +115,23 @@ class Site:
         return Outcome(Counter(row.state for row in rows), bodies, sum(row.part for row in rows), seconds)
 
     def kill_at_random(self, seconds: float, seed: int) -> Counter[str]:
-        """Kill agents and drivers for a while; an agent that was killed is started again."""
+        """Kill agents and drivers for a while, each kind at least once; an agent is started again.
+
+        A driver is waited for, or on a busy machine the agents die before theirs have begun.
+        """
         chance = random.Random(seed)
         killed: Counter[str] = Counter()
         end = time.monotonic() + seconds
-        while time.monotonic() < end:
+        while time.monotonic() < end or (len(killed) < 2 and not self.is_over()):
             spend(chance.uniform(0.5, 3.0))
-            drivers = [r for r in queue.open_runs(open_store(self.store)) if r.state == DRIVEN]
-            if chance.random() < 0.4 or not drivers:
+            if chance.random() < 0.4:
                 number = chance.choice(sorted(self.agents))
                 process, skew = self.agents[number]
                 process.kill()
                 process.wait()
                 self.start_agent(number, skew)
                 killed["agents"] += 1
-            else:
+            elif drivers := [run for run in queue.open_runs(open_store(self.store)) if run.state == DRIVEN]:
                 driver = chance.choice(drivers).holder
                 assert driver is not None
                 with suppress(ProcessLookupError):

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from image_registry import image_registry
 
 import prefectish
 from prefectish import history
@@ -159,3 +160,27 @@ def test_flow_that_does_not_load_in_its_image_is_not_registered(flow: Any, tmp_p
             "hall", environment=environment(tmp_path, base_image, python_dependencies=["/no-such-package-at-all"])
         )
     assert prefectish.deployments() == []
+
+
+def test_image_is_pushed_to_its_registry_and_can_be_pulled_from_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, buildah: list[str]
+) -> None:
+    """An image with one file: what is pushed does not matter, and a base takes minutes."""
+    monkeypatch.setenv("PREFECTISH_BUILDAH_OPTIONS", " ".join(buildah))
+    (tmp_path / "note").write_text("from a file\n")
+    with image_registry() as registry:
+        (tmp_path / "registries.conf").write_text(f'[[registry]]\nlocation = "{registry.address}"\ninsecure = true\n')
+        monkeypatch.setenv("CONTAINERS_REGISTRIES_CONF", str(tmp_path / "registries.conf"))
+        made = ContainerEnvironment("scratch", builder="buildah", registry_url=f"{registry.address}/team")
+        made.image = f"{registry.address}/team/note:1"
+        name = shell("buildah", *buildah, "from", "scratch").strip()
+        shell("buildah", *buildah, "copy", "--quiet", name, str(tmp_path / "note"), "/note")
+        shell("buildah", *buildah, "commit", "--quiet", "--rm", name, made.image)
+        made.push()
+        assert "team/note:1" in registry.manifests
+        shell("buildah", *buildah, "rmi", made.image)
+        shell("buildah", *buildah, "pull", "--quiet", made.image)  # as an agent on another machine does
+        assert made.image.removesuffix(":1") in shell("buildah", *buildah, "images")
+    with pytest.raises(EnvironmentFailed, match="buildah ended with code"):
+        made.push()  # the registry is gone
+    shell("buildah", *buildah, "rmi", made.image)
