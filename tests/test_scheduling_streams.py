@@ -5,7 +5,7 @@ from __future__ import annotations
 from owner import Owner, labels, named, names
 
 from prefectish import Flow
-from prefectish.engine.state import Failed, Success
+from prefectish.engine.state import Crashed, Failed, Success
 from prefectish.engine.worker.yielding import Yielded
 
 
@@ -80,3 +80,26 @@ def test_who_waits_for_a_first_item_hears_of_it_once():
     give(0, "a")
     owner.progress.streams.once_begun((number, 0), lambda: heard.append("at once"))
     assert heard == ["first", "at once"]
+
+
+def test_generator_that_runs_again_alone_feeds_its_map_once_it_yields_what_it_never_has():
+    owner, read, give = reading()
+    (use,) = give(0, "a")
+    assert owner.tell(use) == []
+    (alone,) = owner.lose(read)
+    assert alone.solo
+    assert give(0, "a") == [], "known"
+    assert names(give(0, "a", "b")) == ["use[1]"]
+    assert not owner.progress.suspects.busy
+
+
+def test_generator_that_got_further_dies_for_the_first_time_again():
+    owner, read, give = reading()
+    (alone,) = owner.lose(read)
+    (use,) = give(0, "a")
+    assert owner.lose(alone) == [], "the child of its item is still under way"
+    (alone,) = owner.tell(use)
+    assert alone.solo
+    owner.tell(*owner.lose(alone))
+    assert type(owner.state("read")) is Crashed
+    assert owner.progress.done

@@ -3,7 +3,8 @@
 When a worker dies, the cluster blames every task it was running, and after some deaths gives one up: not always the
 guilty one. Each child that was given up is a suspect. While there are suspects nothing new is admitted; what runs may
 end, for :data:`PATIENCE` seconds at most; then each suspect gets one run alone, one step at a time. One that ends is
-cleared, whatever its state; one that kills its worker again is guilty.
+cleared, whatever its state; one that kills its worker again is guilty. A generator that yields more than it ever has is
+cleared, too, while it runs: its items are worked on, which it may wait for, and its next death is a first one again.
 """
 
 from __future__ import annotations
@@ -87,8 +88,13 @@ class Suspects:
         self.current = self._queue.popleft()
         return self.current
 
+    def is_current(self, chain: StepChain, map_row: MapRow) -> bool:
+        """Whether the suspect that runs alone now is of this row."""
+        current = self.current
+        return current is not None and current.chain is chain and current.map_row is map_row
+
     def clear(self, now: float) -> None:
-        """Note that the current suspect's run alone has ended."""
+        """Note that the current suspect's run alone has ended, or got further than ever before."""
         self.current = None
         self.busy = bool(self._queue)
         self._since = now if self._queue else None
@@ -133,7 +139,8 @@ class CrashPolicy:
         if lost.cause is LossCause.KILLED_WORKER and job.batch is not None:
             return  # the rows of a batch that was lost are submitted again one by one
         suspect = Suspect(chain, map_row, position)
-        if lost.cause is LossCause.KILLED_WORKER and not job.solo:
+        alone = job.solo and self.suspects.is_current(chain, map_row)
+        if lost.cause is LossCause.KILLED_WORKER and not alone:
             after = self._after_death(suspect, lost)
             if after is Next.ALONE:
                 self.changes.wait_row(chain, map_row, position)
@@ -142,14 +149,14 @@ class CrashPolicy:
                 return
             self._end_crashed_row(suspect, lost)
             return
-        if job.solo and lost.asked and is_let_pass(lost, self._deaths_of(suspect)):
+        if alone and lost.asked and is_let_pass(lost, self._deaths_of(suspect)):
             self.changes.wait_row(chain, map_row, position)
             self.suspects.add(suspect, now.seconds)
             return
         retries: int = chain.step_states[position].step.task.crash_retries
         allowed = max(retries, RESENDS) if lost.cause is LossCause.INPUT_LOST else retries
         if not self.suspects.count_crash(suspect, allowed):
-            if job.solo:
+            if alone:
                 self.changes.wait_row(chain, map_row, position)
                 self.suspects.add(suspect, now.seconds)
             return

@@ -48,7 +48,7 @@ from prefectish.engine.scheduling.release import ResultRelease
 from prefectish.engine.scheduling.resume_rules import ResumeRules
 from prefectish.engine.scheduling.retry_failed import FailedRetrier
 from prefectish.engine.scheduling.rows import Rows, slowest_children
-from prefectish.engine.scheduling.run_state import NEVER_STARTED, NOT_RUN, RunState, StepChain, StepState
+from prefectish.engine.scheduling.run_state import NEVER_STARTED, NOT_RUN, MapRow, RunState, StepChain, StepState
 from prefectish.engine.scheduling.story import RecordedChanges
 from prefectish.engine.scheduling.streams import Streams
 from prefectish.engine.scheduling.verdict import CRASHED, FAILED, flow_state
@@ -140,7 +140,7 @@ class Progress:
         self.cancellation = Cancellation(self.rows)
         self.crash_policy = CrashPolicy(self.cancellation)
         self.controls = RunControls(self.changes, self.admission)
-        self.streams = Streams(self.changes)
+        self.streams = Streams(self.changes, self.suspects)
         self._turns = 0  # those that were checked
         self.retrier = FailedRetrier(self.rows, as_requested)
         self.dispatcher = Dispatcher(self.cancellation, self.ready, self.resume_rules)
@@ -378,16 +378,18 @@ class Progress:
         if receipt.lost is not None:
             self.crash_policy.lose(chain, map_row, job, receipt.lost, now)
         if not job.awaiting:
-            self._end_job(chain, job, now)
+            self._end_job(chain, map_row, job, now)
         self.rows.settle_row(chain, map_row, now)
 
-    def _end_job(self, chain: StepChain, job: Job, now: Now) -> None:
+    def _end_job(self, chain: StepChain, map_row: MapRow, job: Job, now: Now) -> None:
         """Note that a job has nothing more to report."""
         self.rows.job_ended(chain, job)
         if chain.precedence == CALL:
             job.items = ()  # or each call of a chain would keep those that it followed
         suspect = self.suspects.current
-        if job.solo and suspect is not None and not self.crash_policy.step_alone(suspect):
+        if suspect is None or not (job.solo and self.suspects.is_current(chain, map_row)):
+            return
+        if not self.crash_policy.step_alone(suspect):
             self.suspects.clear(now.seconds)
 
     def _fire_due(self, now: Now) -> None:

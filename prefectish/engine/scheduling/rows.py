@@ -312,7 +312,7 @@ class Rows:
         """Await steps of a row no longer; a job that awaits nothing more is cancelled."""
         for job in self.changes.abandon(map_row, mask):
             self.job_ended(chain, job)
-            if job.solo:
+            if job.solo and self.suspects.is_current(chain, map_row):
                 self.suspects.clear(self.run_state.now.seconds)
 
     def job_ended(self, chain: StepChain, job: Job) -> None:

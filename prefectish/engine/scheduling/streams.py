@@ -5,18 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from prefectish.engine.scheduling.run_state import RunState, Stream
+from prefectish.engine.scheduling.run_state import MapRow, RunState, StepChain, Stream
 
 if TYPE_CHECKING:
     from prefectish.engine.scheduling.changes import Changes
+    from prefectish.engine.scheduling.crashes import Suspects
     from prefectish.engine.worker.yielding import Yielded
 
 
 class Streams:
     """Takes what generators yield."""
 
-    def __init__(self, changes: Changes) -> None:
+    def __init__(self, changes: Changes, suspects: Suspects) -> None:
         self.changes = changes
+        self.suspects = suspects
         self.run_state: RunState = changes.run_state
         self._waiting: dict[tuple[int, int], list[Callable[[], None]]] = {}
         self._has_new = False
@@ -28,17 +30,20 @@ class Streams:
         children = step_state.children
         if self.run_state.over or children is None or yielded.row >= len(children) or children.has(yielded.row):
             return  # it has ended: what is missing is in its result
+        chain = step_state.chain
+        map_row = None if chain is None else chain.open_rows.get(yielded.row)
         stream = self.run_state.streams.get(place)
         if stream is None:
             stream = self.run_state.streams[place] = Stream()
             self._has_new = True
-            chain = step_state.chain
-            if chain is not None and (map_row := chain.open_rows.get(yielded.row)) is not None:
+            if map_row is not None:
                 self.changes.leave_window(map_row)  # what it feeds needs a place while it runs
-        if yielded.first > stream.count:
+        new = yielded.items[max(stream.count - yielded.first, 0) :] if yielded.first <= stream.count else ()
+        if not new:
             return
-        new = yielded.items[stream.count - yielded.first :]
         stream.count += len(new)
+        if chain is not None and map_row is not None:
+            self._clear(chain, map_row)
         if stream.listener is not None:
             stream.listener(new)
         else:
@@ -46,6 +51,11 @@ class Streams:
             for tell in self._waiting.pop(place, ()):
                 tell()
             self.changes.touch_consumers(step_state)
+
+    def _clear(self, chain: StepChain, map_row: MapRow) -> None:
+        """Suspect a generator no longer that got further than it was when it was lost: its items are worked on."""
+        if self.suspects.is_current(chain, map_row):
+            self.suspects.clear(self.run_state.now.seconds)
 
     def have_begun(self) -> bool:
         """Whether something was yielded by a generator that had yielded nothing when this was last asked."""

@@ -1,0 +1,273 @@
+"""Processes that die while they combine results of a map, or yield the items of one: with real processes.
+
+Tests carry the number of their row in the fault matrix.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections import Counter
+from contextlib import contextmanager
+
+import dask
+import killed_generator
+import pytest
+from distributed import Client, LocalCluster
+from real import meanwhile, note, notes, until, wait_for_file
+from spellings import SPELLINGS, Spelled
+
+from prefectish import history, reduce, task
+from prefectish.executors import DaskExecutor, LocalDaskExecutor
+
+pytestmark = [pytest.mark.time_limit(180), pytest.mark.fault]
+
+
+@pytest.fixture(autouse=True)
+def few_deaths():
+    """Have a task of a cluster blamed after its second death, so that tests take half the time."""
+    with dask.config.set({"distributed.scheduler.allowed-failures": 1}):
+        yield
+
+
+@contextmanager
+def executors(kind):
+    """Yield an executor of two processes of one thread, which may die."""
+    if kind == "processes":
+        yield LocalDaskExecutor("processes", num_workers=2)
+        return
+    options = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": "127.0.0.1:0"}
+    with LocalCluster(**options) as cluster, Client(cluster, set_as_default=False) as client:
+        yield DaskExecutor(client=client)
+
+
+@pytest.fixture(params=SPELLINGS)
+def front(request):
+    return request.param
+
+
+@pytest.fixture(params=["processes", "dask"])
+def kind(request):
+    return request.param
+
+
+@pytest.fixture(params=SPELLINGS)
+def spelled(request, kind):
+    with executors(kind) as executor:
+        yield Spelled(request.param, executor)
+
+
+def end_process():
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def begun(path):
+    """Return how often each body began; its note begins with what it was given."""
+    return Counter(line.partition(":")[0] for line in notes(path))
+
+
+# ---------------------------------------------------------------------- reductions
+
+
+def sums(tmp_path, spelled, deadly):
+    """Sum eight numbers two by two, where `deadly` is called with what a combine is given."""
+    leaves, combines = tmp_path / "leaves", tmp_path / "combines"
+
+    @task
+    def leaf(x):
+        note(leaves, f"{x}:")
+        return x
+
+    @task
+    def added(values):
+        note(combines, f"{values}:")
+        deadly(values)
+        return sum(values)
+
+    def program():
+        children = leaf.map(range(8))
+        return {"children": children, "sum": reduce(added, children, fan_in=2)}
+
+    return *spelled.run(program), begun(leaves), begun(combines)
+
+
+def test_w29_combine_whose_process_dies_runs_again_and_what_it_reads_does_not(tmp_path, spelled):
+    died = tmp_path / "died"
+
+    def once(values):
+        if values == [4, 5] and not died.exists():
+            died.touch()
+            end_process()
+
+    state, states, leaves, combines = sums(tmp_path, spelled, once)
+    assert state.is_successful(), state
+    assert states["sum"].result == 28
+    assert sum(leaves.values()) <= 8 + 1, "a leaf may have run on the other process of a pool that broke"
+    assert combines.pop("[4, 5]") == 2
+    assert max(combines.values()) <= 2
+    assert set(combines) == {"[0, 1]", "[2, 3]", "[6, 7]", "[1, 5]", "[9, 13]", "[6, 22]"}
+
+
+def test_w29_combine_that_always_kills_its_process_crashes_and_others_end(tmp_path, spelled):
+    def always(values):
+        if values == [4, 5]:
+            end_process()
+
+    state, states, leaves, combines = sums(tmp_path, spelled, always)
+    assert states["children"].result == list(range(8))
+    assert states["sum"].is_failed()
+    assert combines["[4, 5]"] <= 4
+    assert combines["[1, 5]"] >= 1, "the other half is there"
+    assert max(leaves.values()) <= 2
+    assert spelled.in_function or state.exit_code == 3
+
+
+@pytest.mark.parametrize("spelling", SPELLINGS)
+def test_w29_results_that_are_lost_before_they_are_combined_are_made_again(tmp_path, spelling):
+    """The one combine that runs holds its worker; the other worker, which has others of the map, is killed."""
+    path, gate = tmp_path / "leaves", tmp_path / "gate"
+
+    @task
+    def leaf(x):
+        note(path, f"{x}: {os.getpid()}")
+        return bytes([x]) * 300_000
+
+    @task
+    def joined(values):
+        firsts = [value[0] for value in values]
+        if firsts == [0, 1]:
+            note(tmp_path / "combines", os.getpid())
+            wait_for_file(gate)
+        return b"".join(value[:1] if len(value) == 300_000 else value for value in values)
+
+    def kill():
+        combiner = int(until(lambda: notes(tmp_path / "combines"))[0])
+        made = lambda: [pid for pid in (int(line.split()[-1]) for line in notes(path)) if pid != combiner]  # noqa: E731
+        until(lambda: len(made()) >= 4)
+        other = made()[0]
+        os.kill(other, signal.SIGKILL)
+        until(lambda: not os.path.exists(f"/proc/{other}"))
+        gate.touch()
+
+    with executors("dask") as executor, meanwhile(kill):
+        program = lambda: {"all": reduce(joined, leaf.map(range(12)), fan_in=2)}  # noqa: E731
+        state, states = Spelled(spelling, executor).run(program)
+    assert state.is_successful(), state
+    assert states["all"].result == bytes(range(12))
+    assert max(begun(path).values()) <= 2
+
+
+# ---------------------------------------------------------------------- generators
+
+
+def test_w30_generator_whose_process_dies_begins_again_after_what_it_delivered(tmp_path, spelled):
+    children, generators = tmp_path / "children", tmp_path / "generators"
+
+    @task
+    def items(n):
+        note(generators, f"{n}:")
+        for x in range(n):
+            if x == 3 and len(notes(generators)) == 1:
+                until(lambda: len(notes(children)) == 3)
+                end_process()
+            yield x
+
+    @task
+    def child(x):
+        note(children, f"{x}:")
+        return 10 * x
+
+    def program():
+        called = spelled.call(items, 6)
+        return {"items": called, "mapped": child.map(called)}
+
+    state, states = spelled.run(program)
+    assert state.is_successful(), state
+    assert states["items"].result == list(range(6))
+    assert states["mapped"].result == [0, 10, 20, 30, 40, 50]
+    assert len(notes(generators)) == 2
+    assert begun(children) == dict.fromkeys("012345", 1)
+
+
+def test_w30_generator_that_always_kills_its_process_crashes_and_its_items_have_children(tmp_path, spelled):
+    children = tmp_path / "children"
+
+    @task
+    def items():
+        yield 1
+        yield 2
+        until(lambda: len(notes(children)) >= 2)
+        end_process()
+
+    @task
+    def child(x):
+        note(children, f"{x}:")
+        return 10 * x
+
+    def program():
+        called = spelled.call(items)
+        return {"items": called, "mapped": child.map(called)}
+
+    state, states = spelled.run(program)
+    assert type(states["items"]).__name__ == "Crashed", states["items"]
+    assert states["items"].message.startswith("worker died ")
+    mapped = states["mapped"].map_states
+    assert [type(each).__name__ for each in mapped] == ["Success", "Success", "TriggerFailed"]
+    assert [each.result for each in mapped[:2]] == [10, 20]
+    assert max(begun(children).values()) <= 2
+    assert spelled.in_function or state.exit_code == 3
+
+
+def test_w30_generator_that_runs_again_alone_still_feeds_its_map(tmp_path, spelled, kind):
+    """It waits for the children of what it yields: had they to wait for its end, neither would come to one."""
+    children, generators = tmp_path / "children", tmp_path / "generators"
+    deaths = 1 if kind == "processes" else 2
+
+    @task
+    def items(n):
+        note(generators, f"{n}:")
+        for x in range(n):
+            if x == 1 and len(notes(generators)) <= deaths:
+                end_process()
+            yield x
+            until(lambda x=x: len(notes(children)) > x, 60)
+
+    @task
+    def child(x):
+        note(children, f"{x}:")
+        return 10 * x
+
+    def program():
+        called = spelled.call(items, 4)
+        return {"items": called, "mapped": child.map(called)}
+
+    state, states = spelled.run(program)
+    assert state.is_successful(), states["items"]
+    assert states["mapped"].result == [0, 10, 20, 30]
+    assert len(notes(generators)) == deaths + 1
+
+
+def test_w30_client_that_is_killed_under_a_generator_runs_no_child_again_when_it_is_resumed(tmp_path, kind, front):
+    command = [sys.executable, killed_generator.__file__, "run", str(tmp_path), kind, front]
+    before = killed_generator.BEFORE
+    client = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        until(lambda: len(notes(tmp_path / "children")) == before)
+        until(lambda: recorded(tmp_path / "history.db") == before)
+    finally:
+        client.kill()
+        client.wait()
+    (tmp_path / "killed").touch()
+    command[2] = "resume"
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.stdout.split()[-1:] == [str(sum(range(killed_generator.COUNT)))], done.stderr[-2000:]
+    assert len(notes(tmp_path / "generators")) == 2
+    assert begun(tmp_path / "children") == dict.fromkeys(map(str, range(killed_generator.COUNT)), 1)
+
+
+def recorded(home):
+    """Return how many children have ended well by the history."""
+    (run,) = history.runs(store=str(home))
+    return sum(each.state == "Success" for each in run.children("child-1"))
