@@ -16,10 +16,12 @@ from typing import Any
 
 import pytest
 from real import spend, until
+from spellings import SPELLINGS, Spelled
 
 from prefectish import Flow, history, task
 from prefectish.engine.state import Success
 from prefectish.errors import HistoryTooNew, HistoryUnavailable, HistoryUnsafe, HistoryWriteError
+from prefectish.executors import LocalExecutor
 from prefectish.hashing import stable_hash
 from prefectish.history import filesystems, schema
 from prefectish.history.rows import clean, ranges, rows_of
@@ -155,6 +157,28 @@ def test_h11_thread_of_the_recorder_that_breaks_is_no_complete_record(
     state = squares().run(history=path)
     assert (type(state), state.exit_code) == (Success, 4)
     assert caplog.text.count("is no longer recorded") == 1
+
+
+@pytest.mark.parametrize("spelling", SPELLINGS)
+@pytest.mark.parametrize("how", ["deleted", "replaced"])
+def test_h12_history_that_goes_under_a_run_is_missed(
+    path: str, spelling: str, how: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    squares().run(history=path)  # opened already, by a run before
+
+    @task
+    def work(x: int) -> int:
+        if x == 1:
+            os.unlink(path)
+            if how == "replaced":
+                Path(path).write_bytes(b"")
+        return x
+
+    state, _ = Spelled(spelling, LocalExecutor()).run(lambda: {"all": work.map(range(3))}, history=path)
+    assert (state.is_successful(), state.exit_code) == (True, 4)
+    assert caplog.text.count("was deleted or replaced since it was opened; the run continues, but is no longer") == 1
+    assert squares().run(history=path).exit_code == 0
+    assert len(history.runs(store=path)) == 1, "a new file has the next run"
 
 
 # -- H11: locked -----------------------------------------------------------------------------------------------------

@@ -58,12 +58,18 @@ class HistoryStore:
         """Return the address that opens this history, including its password: must not be shown."""
         return self.engine.url.render_as_string(hide_password=False)
 
+    def is_there(self) -> bool:
+        """Whether its file is still the one that was opened: what a deleted one is given nobody reads."""
+        return True
+
     @contextmanager
     def writing(self) -> Iterator[Connection]:
         """Open a transaction that may write.
 
         Raises HistoryWriteError if the disk is full, or the history can no longer be written; earlier rows are intact.
         """
+        if not self.is_there():
+            raise HistoryWriteError(f"history {self.location} was deleted or replaced since it was opened")
         with self.translated_errors(), self.engine.begin() as connection:
             yield connection
 
@@ -157,6 +163,19 @@ class FileStore(HistoryStore):
                 self._make()
             self.engine = self._engine(self._tune)
             self.engine.connect().close()
+        self._file = self._found()
+
+    def is_there(self) -> bool:
+        """Whether its file is still the one that was opened."""
+        return self._found() == self._file
+
+    def _found(self) -> tuple[int, int] | None:
+        """Return what tells the file from another one at its place; None if there is none."""
+        try:
+            found = os.stat(self.location)
+        except OSError:
+            return None
+        return found.st_dev, found.st_ino
 
     def _check_file_system(self, folder: str) -> None:
         kind = filesystems.type_of(folder)
@@ -335,7 +354,7 @@ def open_store(history: str | os.PathLike[str] | None) -> HistoryStore:
     key, make = _journal_setting(os.fspath(history) if history is not None else os.path.join(_home(), "history.db"))
     with _lock:
         store = _stores.get((os.getpid(), key))
-        if store is None or (store.is_file and not os.path.exists(store.location)):
+        if store is None or not store.is_there():
             store = _stores[os.getpid(), key] = make()
         return store
 
@@ -344,7 +363,7 @@ def open_stores() -> list[HistoryStore]:
     """Return the histories opened by this process, the newest first."""
     with _lock:
         found = [store for (process, _), store in _stores.items() if process == os.getpid()]
-    return [store for store in reversed(found) if not store.is_file or os.path.exists(store.location)]
+    return [store for store in reversed(found) if store.is_there()]
 
 
 def _journal_setting(place: str) -> tuple[str, Callable[[], HistoryStore]]:
