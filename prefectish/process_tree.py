@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -13,6 +14,35 @@ from typing import Any
 #: Shared with forks of this process, which have other pids.
 _TOKEN = os.urandom(8).hex()
 _named: tuple[int, str] | None = None
+
+
+class Forks:
+    """How often what became this process was forked off from another one since this module was imported."""
+
+    __slots__ = ("count",)
+
+    def __init__(self) -> None:
+        self.count = 0
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=self._add)
+
+    def _add(self) -> None:
+        self.count += 1
+
+
+forks = Forks()
+
+
+def end_fork(raised: BaseException | None) -> None:
+    """End a process that code of the user's forked, at the end of that code: the run goes on in the other one.
+
+    It ends as Python would: with the code of ``sys.exit``, else with 1 if something was raised.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(Exception):
+            stream.flush()
+    code = raised.code if type(raised) is SystemExit else int(raised is not None)
+    os._exit(code & 0xFF if type(code) is int else int(code is not None))
 
 
 def process_name() -> str:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+import warnings
 from pathlib import Path
 
 import pytest
@@ -47,6 +48,38 @@ def test_u16_thread_left_behind_by_a_task_keeps_running(run, tmp_path):
     assert notes(mark) == [], "the run did not wait for it"
     gate.touch()
     until(lambda: notes(mark) == ["the thread ends"], 60)
+
+
+# ---------------------------------------------------------------------- U24: a fork that comes back
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
+@pytest.mark.parametrize(("how", "code"), [("returns", 0), ("exits", 3), ("raises", 1)])
+@pytest.mark.parametrize("attached", [False, True], ids=["bare", "with handlers"])
+def test_u24_process_that_a_body_forks_ends_with_the_body(spelled, tmp_path, how, code, attached):
+    path = tmp_path / "notes"
+
+    def forks(x):
+        if x != 2:
+            note(path, x)
+            return x
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # that other threads may hold locks
+            forked = os.fork()
+        if forked:
+            until(lambda: (status := os.waitpid(forked, os.WNOHANG)) != (0, 0) and ended.append(status[1]) is None, 20)
+            note(path, x)
+            return os.waitstatus_to_exitcode(ended[0])
+        if how == "raises":
+            raise ValueError("in the forked process")
+        return sys.exit(3) if how == "exits" else x
+
+    ended = []
+    work = task(forks, state_handlers=[lambda task, old, new: new] if attached else None)
+    state, states = spelled.run(lambda: {"all": work.map(range(6))})
+    assert state.is_successful(), state
+    assert states["all"].result == [0, 1, code, 3, 4, 5]
+    assert sorted(notes(path)) == list("012345"), "a body ran in the forked process too"
 
 
 # ---------------------------------------------------------------------- U17: what belongs to the process

@@ -12,6 +12,7 @@ from typing import Any, final
 from prefectish.errors import readable
 from prefectish.interrupting import InterruptFlag as InterruptFlag
 from prefectish.interrupting import interrupt as interrupt
+from prefectish.process_tree import end_fork, forks
 
 
 @final
@@ -43,19 +44,29 @@ class Error:
 def capture(fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Value | Error:
     """Call `fn` and return its outcome as a value.
 
+    A process that `fn` forked ends here: whoever waits for the outcome does so in the other one.
+
     Raises
     ------
     KeyboardInterrupt
         Only if the `interrupt` flag is set: then it is the user's, not the body's own.
     """
+    before = forks.count
     try:
-        return Value(fn(*args, **kwargs))
+        value = fn(*args, **kwargs)
     except KeyboardInterrupt as error:
+        if forks.count != before:
+            end_fork(error)
         if interrupt.is_set():
             raise
         return Error(_without_our_frame(readable(error)))
     except BaseException as error:
+        if forks.count != before:
+            end_fork(error)
         return Error(_without_our_frame(readable(error)))
+    if forks.count != before:
+        end_fork(None)
+    return Value(value)
 
 
 def _without_our_frame(error: BaseException) -> BaseException:
