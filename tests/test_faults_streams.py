@@ -7,19 +7,16 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
 from collections import Counter
 from contextlib import contextmanager
 
 import dask
-import killed_generator
 import pytest
 from distributed import Client, LocalCluster
 from real import meanwhile, note, notes, until, wait_for_file
 from spellings import SPELLINGS, Spelled
 
-from prefectish import history, reduce, task
+from prefectish import reduce, task
 from prefectish.executors import DaskExecutor, LocalDaskExecutor
 
 pytestmark = [pytest.mark.time_limit(180), pytest.mark.fault]
@@ -41,11 +38,6 @@ def executors(kind):
     options = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": "127.0.0.1:0"}
     with LocalCluster(**options) as cluster, Client(cluster, set_as_default=False) as client:
         yield DaskExecutor(client=client)
-
-
-@pytest.fixture(params=SPELLINGS)
-def front(request):
-    return request.param
 
 
 @pytest.fixture(params=["processes", "dask"])
@@ -247,27 +239,3 @@ def test_w30_generator_that_runs_again_alone_still_feeds_its_map(tmp_path, spell
     assert state.is_successful(), states["items"]
     assert states["mapped"].result == [0, 10, 20, 30]
     assert len(notes(generators)) == deaths + 1
-
-
-def test_w30_client_that_is_killed_under_a_generator_runs_no_child_again_when_it_is_resumed(tmp_path, kind, front):
-    command = [sys.executable, killed_generator.__file__, "run", str(tmp_path), kind, front]
-    before = killed_generator.BEFORE
-    client = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        until(lambda: len(notes(tmp_path / "children")) == before)
-        until(lambda: recorded(tmp_path / "history.db") == before)
-    finally:
-        client.kill()
-        client.wait()
-    (tmp_path / "killed").touch()
-    command[2] = "resume"
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
-    assert done.stdout.split()[-1:] == [str(sum(range(killed_generator.COUNT)))], done.stderr[-2000:]
-    assert len(notes(tmp_path / "generators")) == 2
-    assert begun(tmp_path / "children") == dict.fromkeys(map(str, range(killed_generator.COUNT)), 1)
-
-
-def recorded(home):
-    """Return how many children have ended well by the history."""
-    (run,) = history.runs(store=str(home))
-    return sum(each.state == "Success" for each in run.children("child-1"))
