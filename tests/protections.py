@@ -525,7 +525,7 @@ OFF = (
         "exceptions are looked at once, where they are caught",
         {"prefectish.engine.capture:readable": lambda readable: lambda error: error}),
     # -- values that cannot travel
-    Off("U24", f"{EFFECTS}test_u24_process_that_a_body_forks_ends_with_the_body[bare-returns-0-graph-local]",
+    Off("U24", f"{EFFECTS}test_u24_process_that_a_body_forks_ends_with_the_body[graph-local-bare-returns-0]",
         "forks are counted around what is called", {"prefectish.engine.capture:end_fork": nothing}, limit=40),
     Off("P1", f"{PICKLES}test_p1_result_that_cannot_be_pickled_fails_its_child[processes-lock]",
         "results travel in envelopes", RAW_RESULTS),
