@@ -51,7 +51,7 @@ def _waits(state: State) -> bool:
     return isinstance(state, Scheduled) and (state.start_time is None or state.start_time > clock.now())
 
 
-class _Told:
+class _RunnerHandler:
     """A state handler that gets the runner, where others get the task or the flow."""
 
     def __init__(self, runner: Any, handler: Callable[..., Any]) -> None:
@@ -159,7 +159,7 @@ class FlowRunner(Runner):
         if start.is_finished() or _waits(start):
             return start
         flow = flow.copy()
-        flow.state_handlers += [_Told(self, handler) for handler in self.state_handlers]
+        flow.state_handlers += [_RunnerHandler(self, handler) for handler in self.state_handlers]
         values, failed = self._values(parameters, context)
         stands_for = {p: Task(p.name) for p in failed}  # a parameter never runs, so it cannot fail
         for parameter, task in stands_for.items():
@@ -240,7 +240,7 @@ class TaskRunner(Runner):
             starts[self.task] = start if self._is_usable(start, upstream) else Pending()
         given = of_run(context)
         options = flow._options(task_states=starts, context=given, history=False, progress=False)
-        more: list[Any] = [*(_Told(self, handler) for handler in self.state_handlers), hold_back]
+        more: list[Any] = [*(_RunnerHandler(self, handler) for handler in self.state_handlers), hold_back]
         with more_handlers([self.task], more), caches.forgotten(), context_in_names(flow, given):
             ended = run_flow(flow, {}, options._replace(one_pass=True))
         last: State = ended.result[self.task] if isinstance(ended.result, dict) else ended

@@ -276,10 +276,10 @@ def map_arguments(
             raise _not_a_future(unwrapped.value)
         waited = [unwrapped] if unwrapped.mapped else inside
         made += [_map_argument(name, None, one, allow_failure, False, step_between) for one in waited]
-    return _told_apart(made)
+    return _distinguished(made)
 
 
-def _told_apart(arguments: list[Argument]) -> tuple[Argument, ...]:
+def _distinguished(arguments: list[Argument]) -> tuple[Argument, ...]:
     """Return arguments of which no two make equal edges, as of a call: what is waited for counts one by one."""
     edges = _distinct([InputSpec(a.key, -1, a.name, a.mapped, a.flattened, a.allow_failure) for a in arguments])
     return tuple(a._replace(name=edge.upstream) for a, edge in zip(arguments, edges, strict=True))

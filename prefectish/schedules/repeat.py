@@ -41,7 +41,7 @@ def repeat(schedule: Schedule, run: Callable[[ClockEvent], State], flow_name: st
         )
     state: State | None = None
     while event is not None:
-        _tell(f"Flow {flow_name!r}: {next_run(event.start_time, clock.wall())}")
+        _announce(f"Flow {flow_name!r}: {next_run(event.start_time, clock.wall())}")
         while (remaining := (event.instant - clock.wall()).total_seconds()) > 0:
             clock.sleep(min(remaining, MAX_SLEEP))
         due, event = _due(event, events, clock.wall(), schedule.catch_up, flow_name)
@@ -90,7 +90,7 @@ def next_run(start: datetime, now: datetime) -> str:
     return f"next run at {start.isoformat(sep=' ')} (in {left})"
 
 
-def _tell(text: str) -> None:
+def _announce(text: str) -> None:
     """Log a line; where logging is not configured, write it to the error output: a schedule that is mute looks hung."""
     logger.info("%s", text)
     if not digest.is_handled(logger.name) and sys.stderr is not None:
@@ -102,7 +102,7 @@ def _run_logged(run: Callable[[ClockEvent], State], event: ClockEvent, flow_name
         state = run(event)
         counts = state.counts()
         told = str(state.message or "") if counts is None else counts.text()
-        _tell(f"Flow {flow_name!r}: run of {event.start_time.isoformat(sep=' ')}: {type(state).__name__}: {told}")
+        _announce(f"Flow {flow_name!r}: run of {event.start_time.isoformat(sep=' ')}: {type(state).__name__}: {told}")
         return state
     except Exception as error:  # for example a lost scheduler, which may be back at the next event
         when = event.start_time.isoformat(sep=" ")

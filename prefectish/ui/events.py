@@ -109,7 +109,7 @@ class _Viewer:
         self.pending: dict[str, str] = {}
         self.wake = asyncio.Event()
 
-    def tell(self, events: Mapping[str, str]) -> None:
+    def push(self, events: Mapping[str, str]) -> None:
         self.pending.update(events)
         self.wake.set()
 
@@ -163,7 +163,7 @@ class Hub:
             followed.known = dict(first.events)
             followed.task = asyncio.create_task(self._look_again(address, followed, first.is_live))
         if seen is None or seen != first.events.get(CHANGED):  # it may have changed since the page was made
-            viewer.tell(first.events)
+            viewer.push(first.events)
         try:
             yield f"retry: {RETRY}\n\n: connected\n\n"
             while not self._is_closed:
@@ -199,7 +199,7 @@ class Hub:
                 changed[WELL] = "1"
             if changed:
                 for viewer in followed.viewers:
-                    viewer.tell(changed)
+                    viewer.push(changed)
 
 
 def message(name: str, text: str) -> str:

@@ -40,19 +40,19 @@ def main() -> None:
     request = pickle.loads(frame[1])
     sys.path[:] = request["path"]
     prepare(request["prepare"])
-    speaker = _Speaker(sink)
+    parent = _ParentPipe(sink)
     exit_with_parent(partial(source.read, 1), partial(kill_tree, os.getpid()))  # the parent holds the pipe open
-    _forward(speaker, request["levels"])
+    _forward(parent, request["levels"])
     for text in request["masked"]:
         mask_output(text)
-    outcome = _call(speaker, request)
+    outcome = _call(parent, request)
     sys.stdout.flush()
     sys.stderr.flush()
-    speaker.say(frames.ENDED, _answer(outcome, request["label"]))
+    parent.send(frames.ENDED, _answer(outcome, request["label"]))
 
 
 def _take_pipes() -> tuple[IO[bytes], IO[bytes]]:
-    """Keep standard input and output for the talk; the body reads nothing, and what bypasses Python goes to errors.
+    """Keep standard input and output for the pipes; the body reads nothing, and what bypasses Python goes to errors.
 
     Copies are not inherited by what the body starts, so the pipe ends with this process.
     """
@@ -65,7 +65,7 @@ def _take_pipes() -> tuple[IO[bytes], IO[bytes]]:
     return source, sink
 
 
-def _call(speaker: _Speaker, request: Mapping[str, Any]) -> Value | Error:
+def _call(parent: _ParentPipe, request: Mapping[str, Any]) -> Value | Error:
     body = capture(pickle.loads, request["body"])
     inputs = capture(pickle.loads, request["inputs"])
     ctx = capture(pickle.loads, request["context"])
@@ -75,7 +75,7 @@ def _call(speaker: _Speaker, request: Mapping[str, Any]) -> Value | Error:
     assert isinstance(body, Value) and isinstance(inputs, Value) and isinstance(ctx, Value)
     refuse_debuggers()
     bind({**ctx.value, "logger": child_logger(*request["logger"])})
-    speaker.say(frames.BEGAN)
+    parent.send(frames.BEGAN)
     return call_body(body.value, inputs.value, request["by_position"])
 
 
@@ -106,25 +106,25 @@ def _packed(outcome: Value | Error, label: str) -> bytes:
 # -- what is printed and logged ----------------------------------------------------------------------------------------
 
 
-class _Speaker:
+class _ParentPipe:
     """Writes frames, one at a time, whichever thread they come from."""
 
     def __init__(self, sink: IO[bytes]) -> None:
         self._sink = sink
         self._lock = threading.Lock()
 
-    def say(self, kind: bytes, content: bytes = b"") -> None:
+    def send(self, kind: bytes, content: bytes = b"") -> None:
         with self._lock:
             frames.write(self._sink, kind, content)
 
 
-def _forward(speaker: _Speaker, levels: Mapping[str, int]) -> None:
+def _forward(parent: _ParentPipe, levels: Mapping[str, int]) -> None:
     """Send prints and log records to where the flow runs."""
-    sys.stdout, sys.stderr = _Printed(speaker, "stdout", 1), _Printed(speaker, "stderr", 2)
+    sys.stdout, sys.stderr = _Printed(parent, "stdout", 1), _Printed(parent, "stderr", 2)
     sys.stdin = open(0)  # noqa: SIM115  it is empty
     for name, level in levels.items():
         logging.getLogger(name).setLevel(level)
-    logging.root.addHandler(_Sender(speaker))
+    logging.root.addHandler(_Sender(parent))
 
 
 class _Printed(io.TextIOBase):
@@ -133,8 +133,8 @@ class _Printed(io.TextIOBase):
     encoding = "utf-8"
     errors = "replace"
 
-    def __init__(self, speaker: _Speaker, name: str, number: int) -> None:
-        self._speaker = speaker
+    def __init__(self, parent: _ParentPipe, name: str, number: int) -> None:
+        self._parent = parent
         self._name = name
         self._number = number
         self._parts: list[str] = []
@@ -155,15 +155,15 @@ class _Printed(io.TextIOBase):
     def flush(self) -> None:
         parts, self._parts = self._parts, []
         if parts:
-            self._speaker.say(frames.PRINTED, pickle.dumps((self._name, "".join(parts))))
+            self._parent.send(frames.PRINTED, pickle.dumps((self._name, "".join(parts))))
 
 
 class _Sender(logging.Handler):
     """Sends log records as plain values: message and traceback as text, extra fields where they can be pickled."""
 
-    def __init__(self, speaker: _Speaker) -> None:
+    def __init__(self, parent: _ParentPipe) -> None:
         super().__init__()
-        self._speaker = speaker
+        self._parent = parent
 
     def emit(self, record: logging.LogRecord) -> None:
         fields = {**record.__dict__, "msg": record.getMessage(), "args": None, "exc_info": None}
@@ -173,7 +173,7 @@ class _Sender(logging.Handler):
         if isinstance(packed, Error):
             packed = capture(pickle.dumps, {name: value for name, value in fields.items() if _is_plain(value)})
         if isinstance(packed, Value):
-            self._speaker.say(frames.LOGGED, packed.value)
+            self._parent.send(frames.LOGGED, packed.value)
 
 
 def _is_plain(value: Any) -> bool:

@@ -64,16 +64,16 @@ def _call(ctx: AttemptContext, inputs: dict[str, Any], limit: float | None) -> V
         request = _request(ctx, inputs, label)
     except _Unpackable as fault:
         return Error(FAIL(str(fault), result=fault.__cause__))
-    talk = _Talk(ctx, request)
+    call = _IsolatedCall(ctx, request)
     try:
-        in_time = talk.began.wait(None if limit is None else max(START_SECONDS, limit)) and talk.hear(limit)
+        in_time = call.began.wait(None if limit is None else max(START_SECONDS, limit)) and call.wait_for_end(limit)
     finally:
-        talk.close()
+        call.close()
     if not in_time:
         return Error(TimeoutSignal())
-    if talk.answer is None:
-        return Error(ENDRUN(_died(label, talk.process)))
-    return _opened(talk.answer)
+    if call.answer is None:
+        return Error(ENDRUN(_died(label, call.process)))
+    return _opened(call.answer)
 
 
 def _opened(answer: bytes) -> Value | Error:
@@ -158,7 +158,7 @@ def _levels() -> dict[str, int]:
 # -- the process -------------------------------------------------------------------------------------------------------
 
 
-class _Talk:
+class _IsolatedCall:
     """The process of one body, and the thread that writes to it and reads its frames.
 
     Attributes
@@ -185,7 +185,7 @@ class _Talk:
         )
         self.thread = SideThread(partial(capture, self._converse, request), "prefectish-isolated-body")
 
-    def hear(self, limit: float | None) -> bool:
+    def wait_for_end(self, limit: float | None) -> bool:
         """Wait for the end of the body, or of its process; False if neither came in time."""
         end = None if limit is None else monotonic() + limit
         while not self.ended.wait(LOOK_SECONDS if end is None else min(LOOK_SECONDS, max(0.0, end - monotonic()))):
