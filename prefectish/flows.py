@@ -127,8 +127,8 @@ class Flow(Hooked, FlowGraph, Deployable):
         self.executor = executor
         self.result = None if result is None else store("result", result)
         self.timeout = None if timeout is None else seconds("timeout", timeout)
-        self.state_handlers = handler_list("state_handlers", state_handlers)
-        self.state_handlers += hook_handlers(None, on_failure)
+        handlers = handler_list("state_handlers", state_handlers)
+        self.state_handlers = [*handlers, *hook_handlers(None, on_failure)]
         if terminal_state_handler is not None:
             function("terminal_state_handler", terminal_state_handler)
         self.terminal_state_handler = terminal_state_handler

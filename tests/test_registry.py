@@ -27,8 +27,8 @@ from prefectish.errors import FlowDefinitionError, HistoryUnavailable, NotDeploy
 from prefectish.executors import LocalDaskExecutor, LocalExecutor
 from prefectish.flow_loading import load_flow
 from prefectish.history import registry_tables, schema
-from prefectish.history.asks import asker
 from prefectish.history.holders import shown
+from prefectish.history.run_requests import requester
 from prefectish.history.store import open_store
 from prefectish.registry import driver, queue
 from prefectish.registry.agent import Agent
@@ -622,7 +622,7 @@ def test_detached_run_is_reached_from_any_process(flow: Any, place: Path) -> Non
     *_, end = attached_by_command(run.id)
     assert (end["id"], end["state"], end["exit_code"], end["counts"]) == (run.id, "Success", 0, {"Success": 5})
     asks = history.run(run.id).asks()
-    assert {ask.asked_by for ask in asks} == {asker()}  # the command was called in this process, too
+    assert {ask.asked_by for ask in asks} == {requester()}  # the command was called in this process, too
     asked = [(ask.verb, ask.error is None) for ask in asks]
     assert asked == [
         ("set_task_limit", True),

@@ -48,7 +48,7 @@ class _Served:
         self.since = now
         while self.waiting:
             due, newest = (event.instant.timestamp() for event in (self.waiting[0], self.waiting[-1]))
-            begun = [self.begun.get(run.id, 0.0) for run in self.open]
+            begun = [self.begun.get(run.id or "", 0.0) for run in self.open]
             match overlap_of(self.options.overlap, "schedule", due, begun, newest):
                 case Overlap.BEGIN:
                     self._begin(self.waiting.pop(0), now)
