@@ -35,8 +35,8 @@ def sink():
 
 
 @pytest.fixture
-def speaker(sink):
-    return child._Speaker(sink)
+def pipe(sink):
+    return child._ParentPipe(sink)
 
 
 def said(sink):
@@ -47,7 +47,7 @@ def said(sink):
     return found
 
 
-def called(speaker, monkeypatch, inputs, by_position=(), **facts):
+def called(pipe, monkeypatch, inputs, by_position=(), **facts):
     monkeypatch.setattr(child, "refuse_debuggers", lambda: None)
     request = {
         "body": pickle.dumps(Sum()),
@@ -57,22 +57,22 @@ def called(speaker, monkeypatch, inputs, by_position=(), **facts):
         "logger": ("sum", 3),
         "by_position": by_position,
     }
-    return copy_context().run(child._call, speaker, request)
+    return copy_context().run(child._call, pipe, request)
 
 
-def test_body_is_called_with_its_context_and_its_begin_is_reported(speaker, sink, monkeypatch):
-    outcome = called(speaker, monkeypatch, {"x": 1, "y": 2}, offset=10)
+def test_body_is_called_with_its_context_and_its_begin_is_reported(pipe, sink, monkeypatch):
+    outcome = called(pipe, monkeypatch, {"x": 1, "y": 2}, offset=10)
     assert type(outcome) is Value
     assert outcome.value == 13
     assert said(sink) == [(frames.BEGAN, b"")]
 
 
-def test_arguments_are_given_by_position_where_they_were(speaker, monkeypatch):
-    assert called(speaker, monkeypatch, {"x": 1, "y": 2}, by_position=("x", "y")).value == 3
+def test_arguments_are_given_by_position_where_they_were(pipe, monkeypatch):
+    assert called(pipe, monkeypatch, {"x": 1, "y": 2}, by_position=("x", "y")).value == 3
 
 
-def test_argument_that_cannot_be_opened_is_a_failure_before_the_begin(speaker, sink, monkeypatch):
-    outcome = called(speaker, monkeypatch, {"x": Refuses(), "y": 2})
+def test_argument_that_cannot_be_opened_is_a_failure_before_the_begin(pipe, sink, monkeypatch):
+    outcome = called(pipe, monkeypatch, {"x": Refuses(), "y": 2})
     assert type(outcome) is Error
     text = "an argument of sum-1[3] could not be unpickled in its process: ZeroDivisionError"
     assert isinstance(outcome.exception, FAIL)
@@ -99,8 +99,8 @@ def test_result_that_cannot_be_pickled_is_answered_as_a_failure():
     assert str(error.exception).startswith("result of sum-1 could not be pickled: TypeError")
 
 
-def test_prints_are_sent_line_by_line(speaker, sink):
-    stream = child._Printed(speaker, "stdout", 1)
+def test_prints_are_sent_line_by_line(pipe, sink):
+    stream = child._Printed(pipe, "stdout", 1)
     print("a", "b", file=stream)
     print("no end", end="", file=stream)
     assert stream.writable()
@@ -109,11 +109,11 @@ def test_prints_are_sent_line_by_line(speaker, sink):
     assert pickle.loads(said(sink)[1][1]) == ("stdout", "no end")
 
 
-def test_log_record_is_sent_as_text_without_what_cannot_be_pickled(speaker, sink):
+def test_log_record_is_sent_as_text_without_what_cannot_be_pickled(pipe, sink):
     record = logging.LogRecord("mine", logging.INFO, "file.py", 1, "%s of %s", (1, 2), None)
     record.lock = threading.Lock()
     record.plain = "kept"
-    child._Sender(speaker).emit(record)
+    child._Sender(pipe).emit(record)
     ((kind, content),) = said(sink)
     fields = pickle.loads(content)
     assert (kind, fields["msg"], fields["plain"]) == (frames.LOGGED, "1 of 2", "kept")

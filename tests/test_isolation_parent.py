@@ -18,33 +18,33 @@ from prefectish.engine.worker.isolation import frames, parent
 
 
 @pytest.fixture
-def talk():
-    """Return a talk whose process was never started."""
-    made = object.__new__(parent._Talk)
+def call():
+    """Return an isolated call whose process was never started."""
+    made = object.__new__(parent._IsolatedCall)
     made.ctx = {"logger": logging.getLogger("prefectish.sum[3]"), "task_full_name": "sum[3]"}
     made.began, made.ended, made.answer = threading.Event(), threading.Event(), None
     return made
 
 
-def test_frames_set_what_is_waited_for(talk):
-    talk._take(frames.BEGAN, b"")
-    assert (talk.began.is_set(), talk.ended.is_set(), talk.answer) == (True, False, None)
-    talk._take(frames.ENDED, b"answer")
-    assert (talk.ended.is_set(), talk.answer) == (True, b"answer")
+def test_frames_set_what_is_waited_for(call):
+    call._take(frames.BEGAN, b"")
+    assert (call.began.is_set(), call.ended.is_set(), call.answer) == (True, False, None)
+    call._take(frames.ENDED, b"answer")
+    assert (call.ended.is_set(), call.answer) == (True, b"answer")
 
 
-def test_prints_and_records_come_out_here(talk, capsys, caplog):
-    talk._take(frames.PRINTED, pickle.dumps(("stderr", "printed\n")))
+def test_prints_and_records_come_out_here(call, capsys, caplog):
+    call._take(frames.PRINTED, pickle.dumps(("stderr", "printed\n")))
     assert capsys.readouterr().err == "printed\n"
     with caplog.at_level(logging.INFO, "elsewhere"):
         record = logging.makeLogRecord({"name": "elsewhere", "levelno": logging.INFO, "msg": "logged"})
-        talk._take(frames.LOGGED, pickle.dumps(record.__dict__))
+        call._take(frames.LOGGED, pickle.dumps(record.__dict__))
     assert caplog.messages == ["logged"]
 
 
-def test_frame_that_cannot_be_shown_ends_nothing(talk):
-    talk._take(frames.PRINTED, pickle.dumps(("no such stream", "text")))
-    assert not talk.ended.is_set()
+def test_frame_that_cannot_be_shown_ends_nothing(call):
+    call._take(frames.PRINTED, pickle.dumps(("no such stream", "text")))
+    assert not call.ended.is_set()
 
 
 @pytest.mark.parametrize(
