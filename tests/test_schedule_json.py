@@ -22,6 +22,7 @@ SCHEDULES: dict[str, Schedule] = {
     "dates with parameters": Schedule(
         [clocks.DatesClock([datetime(2026, 4, 2, tzinfo=UTC)], parameter_defaults={"region": "eu"})]
     ),
+    "the first Monday": Schedule([clocks.CronClock("0 9 1-7 * MON", day_or=False)]),
     "a rule": Schedule(
         [clocks.RRuleClock("FREQ=MONTHLY;BYDAY=-1FR", datetime(2026, 1, 1, 9, tzinfo=UTC), timezone="Asia/Tokyo")]
     ),

@@ -150,6 +150,12 @@ def test_t4_both_times_of_the_fold_are_kept_apart_by_a_schedule():
     ]
 
 
+def test_cron_whose_days_must_fit_both():
+    first_mondays = CronClock("0 9 1-7 * MON", timezone="Europe/Berlin", day_or=False).events(utc(2026, 3, 1))
+    found = [event.start_time for event in islice(first_mondays, 3)]
+    assert [(moment.month, moment.day, moment.hour) for moment in found] == [(3, 2, 9), (4, 6, 9), (5, 4, 9)]
+
+
 def test_hourly_cron_has_no_event_in_the_hour_that_is_repeated():
     clock = CronClock("0 * * * *", timezone=NEW_YORK)
     assert shown(times(clock, 3, utc(2026, 11, 1, 4, 30))) == [

@@ -94,13 +94,7 @@ class IntervalClock(Clock, clocks.IntervalClock):
 
 
 class CronClock(Clock, clocks.CronClock):
-    """Events by a cron expression; see :class:`prefectish.schedules.clocks.CronClock`.
-
-    Parameters
-    ----------
-    day_or
-        False: where both a day of the month and a day of the week are given, both must fit; by default one of them.
-    """
+    """Events by a cron expression; see :class:`prefectish.schedules.clocks.CronClock`."""
 
     def __init__(
         self,
@@ -113,34 +107,10 @@ class CronClock(Clock, clocks.CronClock):
     ) -> None:
         if isinstance(cron, str) and len(cron.split()) < 5:
             raise ValueError(f"Invalid cron string: {cron!r}")
-        self.day_or = day_or
-        clocks.CronClock.__init__(self, cron, start_date, end_date, parameter_defaults=parameter_defaults)
+        clocks.CronClock.__init__(
+            self, cron, start_date, end_date, parameter_defaults=parameter_defaults, day_or=day_or
+        )
         self.labels = labels
-
-    def moments(self, after: datetime) -> Iterator[datetime]:
-        """Yield the times of events."""
-        moments = super().moments(after)
-        fields = self.cron.split()
-        if self.day_or or fields[-3] == "*" or fields[-1] == "*":
-            return moments
-        fields[-3] = "*"  # the days of the week, of which those of the month are kept
-        by_week = clocks.CronClock(" ".join(fields), self.start_date, self.end_date, self.timezone)
-        fields = self.cron.split()
-        fields[-1] = "*"
-        by_month = clocks.CronClock(" ".join(fields), self.start_date, self.end_date, self.timezone)
-        return _in_both(by_week.moments(after), by_month.moments(after))
-
-
-def _in_both(one: Iterator[datetime], other: Iterator[datetime]) -> Iterator[datetime]:
-    """Yield the times that are in both."""
-    later = next(other, None)
-    for moment in one:
-        while later is not None and later < moment:
-            later = next(other, None)
-        if later is None:
-            return
-        if later == moment:
-            yield moment
 
 
 class DatesClock(Clock, clocks.DatesClock):

@@ -123,6 +123,9 @@ class Context(contexts.Context):
         return "<Context>"
 
 
+DotDict.register(Context)
+
+
 class OwnContext(DotDict, Context):  # type: ignore[misc]  # a context that is a dict
     """A context that a program made for itself, with nothing of a run in it."""
 

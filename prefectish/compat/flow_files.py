@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import urlparse
@@ -60,6 +61,21 @@ def extract_flow_from_file(
     names: dict[str, Any] = {"__name__": "prefect_flow"}
     exec(compile(text or "", file_path or "<flow>", "exec"), names)
     return flow_in(names, flow_name)
+
+
+def extract_flow_from_module(module_str: str, flow_name: str | None = None) -> Any:
+    """Return the flow of ``module``, or of ``module:attribute``, which may be a function that returns it."""
+    name, _, attribute = module_str.partition(":")
+    module = import_module(name)
+    if not attribute:
+        return flow_in(vars(module), flow_name)
+    found = getattr(module, attribute)
+    flow = found if isinstance(found, Flow) else found()
+    if not isinstance(flow, Flow):
+        raise TypeError(f"{module_str} must be a flow, or a function that returns one, got {flow!r}")
+    if flow_name is not None and flow.name != flow_name:
+        raise ValueError(f"Flow {flow_name!r} not found in {module_str!r}, which is flow {flow.name!r}")
+    return flow
 
 
 def flow_in(names: Mapping[str, Any], flow_name: str | None = None) -> Any:

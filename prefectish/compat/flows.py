@@ -73,7 +73,6 @@ class Flow(Registered):
         name: str,
         schedule: Any = None,
         executor: Any = None,
-        environment: Any = None,
         run_config: Any = None,
         storage: Any = None,
         tasks: Iterable[Task] | None = None,
@@ -84,6 +83,7 @@ class Flow(Registered):
         validate: bool | None = None,
         result: Any = None,
         terminal_state_handler: Callable[..., Any] | None = None,
+        environment: Any = None,
     ) -> None:
         super().__init__(
             name, schedule=schedule, executor=executor, tasks=tasks, edges=edges, reference_tasks=reference_tasks,
@@ -98,6 +98,9 @@ class Flow(Registered):
 
     def __repr__(self) -> str:
         return f'<Flow: name="{printable(self.name)}">'
+
+    def __iter__(self) -> Iterator[Task]:
+        return iter(self.sorted_tasks())
 
     @property
     def logger(self) -> Any:

@@ -14,11 +14,8 @@ from prefectish.engine import context
 
 
 def get_logger(name: str | None = None) -> logging.Logger:
-    """Return the logger `prefect`, or one below it, whose records go where those of the engine go."""
-    logger = logging.getLogger(f"prefect.{name}" if name else "prefect")
-    if name:
-        logger.parent = context.get_logger()
-    return logger
+    """Return the logger `prefect`, or one below it."""
+    return logging.getLogger(f"prefect.{name}" if name else "prefect")
 
 
 def configure_logging(testing: bool = False) -> logging.Logger:
@@ -81,11 +78,12 @@ class RedirectToLog:
 
 
 def join_loggers() -> None:
-    """Put the logger of the package below `prefect`: handlers and levels that a program has set there hold for it.
+    """Let the logger of the package be `prefect`: handlers and levels that a program has set there hold for all.
 
     Loggers that the settings name besides are captured in runs, too.
     """
-    context.get_logger().parent = prefect_logger
+    logging.getLogger("prefectish").parent = prefect_logger  # of what was imported before
+    context.name_root_logger(prefect_logger.name)
     settings.program_defaults.setdefault("extra_loggers", config.logging.extra_loggers)
     for logger in (prefect_logger, *map(logging.getLogger, config.logging.extra_loggers)):
         if not logger.level:

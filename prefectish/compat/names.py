@@ -269,7 +269,10 @@ MODULES: dict[str, dict[str, Source]] = {
     "prefect.utilities.notifications": _table(_NOTIFY, _CALLBACK),
     "prefect.utilities.notifications.notifications": _table(_NOTIFY, _CALLBACK),
     "prefect.utilities.storage": _table(
-        ("prefectish.compat.flow_files", "extract_flow_from_file flow_from_bytes_pickle flow_to_bytes_pickle")
+        (
+            "prefectish.compat.flow_files",
+            "extract_flow_from_file extract_flow_from_module flow_from_bytes_pickle flow_to_bytes_pickle",
+        )
     ),
     "prefect.utilities.filesystems": _table(("prefectish.compat.flow_files", "parse_path read_bytes_from_path")),
     "prefect.utilities.graphql": _table(

@@ -15,6 +15,7 @@ from typing import Any, Self
 from prefectish.compat.configuration import config
 from prefectish.compat.serializers import JSONSerializer, PickleSerializer, Serializer
 from prefectish.compat.stores import PrefectStore
+from prefectish.engine.context import get_logger
 from prefectish.engine.deferred import Deferred
 
 
@@ -44,6 +45,11 @@ class Result(Deferred):
     def get(self) -> Any:
         """Return the value: a state whose result is this object gives it."""
         return self.value
+
+    @property
+    def logger(self) -> Any:
+        """The logger named after the class."""
+        return get_logger(type(self).__name__)
 
     @property
     def default_location(self) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from prefectish.compat.configuration import __version__
@@ -37,6 +38,39 @@ class ClientFailed(State, public=("state",)):
     def __init__(self, message: Any = None, result: Any = None, *, state: State | None = None, **common: Any) -> None:
         super().__init__(message, result, **common)
         object.__setattr__(self, "state", innermost(state))
+
+
+#: The names of states there; more classes below them are the user's own.
+NAMES = frozenset({
+    "Cached", "Cancelled", "Cancelling", "ClientFailed", "Failed", "Finished", "Looped", "Mapped", "Paused", "Pending",
+    "Queued", "Resume", "Retrying", "Running", "Scheduled", "Skipped", "State", "Submitted", "Success", "TimedOut",
+    "TriggerFailed", "ValidationFailed",
+})  # fmt: skip
+
+
+#: What the engine's states answer to `children`.
+_CHILDREN = State.__dict__["children"]
+
+
+class Children:
+    """The attribute ``children`` of states: of a class, the classes below it there."""
+
+    __slots__ = ()
+
+    def __get__(self, state: Any, owner: type[Any]) -> Any:
+        return _CHILDREN.__get__(state, owner) if state is not None else partial(_classes_below, owner)
+
+
+def _classes_below(cls: type[State], include_self: bool = False, names_only: bool = False) -> list[Any]:
+    """Return the classes below a class: states that wrap another one stand beside the rest there."""
+    found = _CHILDREN.__get__(None, cls)(include_self=include_self)
+    shown = [
+        each
+        for each in found
+        if (each.__name__ in NAMES or not each.__module__.startswith("prefectish."))
+        and not (issubclass(each, Queued) and issubclass(cls, Pending) and not issubclass(cls, Queued))
+    ]
+    return [each.__name__ for each in shown] if names_only else shown
 
 
 def is_meta_state(self: State) -> bool:
@@ -148,7 +182,8 @@ def _plain(value: Any) -> Any:
 
 def deserialize(json_blob: dict[str, Any]) -> State:
     """Return the state of a dict."""
-    cls = {cls.__name__: cls for cls in State.children(include_self=True)}[json_blob["type"]]
+    known = _CHILDREN.__get__(None, State)(include_self=True)
+    cls = {cls.__name__: cls for cls in known}[json_blob["type"]]
     facts = {name: value for name, value in json_blob.items() if name in _taken(cls)}
     for name in TIMES & facts.keys():
         if isinstance(facts[name], str):
@@ -191,6 +226,7 @@ METHODS: dict[str, Any] = {
     "__dir__": names_of,
     "_result": property(_get_result, _set_result),
     "context": property(get_context),
+    "children": Children(),
     "is_pending": is_pending,
     "__hash__": object.__hash__,
     "is_meta_state": is_meta_state,

@@ -12,6 +12,7 @@ from contextvars import ContextVar
 from typing import Any
 
 from prefectish.compat.configuration import config
+from prefectish.engine.context import current
 from prefectish.engine.worker.stored_result import ATTEMPT
 from prefectish.errors import ResultCorrupt
 from prefectish.results.base import Result, ResultStore
@@ -65,7 +66,8 @@ class PrefectStore(Result):
         """Write a value under a name."""
         if ATTEMPT not in (facts or {}):
             return super().save(location, value, facts)
-        _at(self.result, checked(location)).write(value)
+        fields = {name: found for name, found in current().items() if name not in ("self", "value_")}
+        _at(self.result, checked(location)).write(value, **fields)  # a class of the user's own may describe it by them
         return location
 
     def load_with_facts(self, location: str) -> tuple[Any, dict[str, Any]]:

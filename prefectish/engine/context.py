@@ -27,6 +27,20 @@ unbind = _current.reset
 """Restore the context as it was before the `bind` that returned this token."""
 
 
+_root_logger = "prefectish"
+
+
+def name_root_logger(name: str) -> None:
+    """Let the logger above those of tasks be another one: under `prefectish.compat` it is `prefect`."""
+    global _root_logger
+    _root_logger = name
+
+
+def logger_name(name: str, index: int | None = None) -> str:
+    """Return what the logger of a task is called, or that of a child of a map."""
+    return f"{_root_logger}.{name}" if index is None else f"{_root_logger}.{name}[{index}]"
+
+
 def get_logger(name: str | None = None) -> logging.Logger:
     """Return the logger `prefectish`, or `prefectish.<name>`.
 
@@ -39,10 +53,10 @@ def get_logger(name: str | None = None) -> logging.Logger:
         of the package, whose level and handlers hold for all.
     """
     if not name:
-        return logging.getLogger("prefectish")
+        return logging.getLogger(_root_logger)
     if not name.isprintable():
         name = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in name)
-    return logging.getLogger(f"prefectish.{name}")
+    return logging.getLogger(logger_name(name))
 
 
 def get_run_logger() -> logging.Logger:

@@ -23,13 +23,13 @@ from prefectish.missing_names import lead_out
 
 
 class Signal(BaseException):
-    """Base class of all signals; `state` is the state that a signal requests."""
+    """Base class of all signals; `state` is the state that a signal requests, `Failed` if none is given."""
 
     state: State
 
-    def __init__(self, message: Any, state: State) -> None:
+    def __init__(self, message: Any = None, state: State | None = None) -> None:
         super().__init__(*(() if message is None else (message,)))
-        self.state = state
+        self.state = Failed(message, self) if state is None else state
 
     def __reduce__(self) -> tuple[Any, ...]:
         hung = {name: value for name, value in self.__dict__.items() if name != "state"}

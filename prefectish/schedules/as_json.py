@@ -61,9 +61,8 @@ def _clock(clock: Clock) -> dict[str, Any]:
         case IntervalClock():
             return {"kind": "interval", "seconds": clock.interval.total_seconds(), **common}
         case CronClock():
-            if not getattr(clock, "day_or", True):  # of old flows; an agent counts by the expression alone
-                raise FlowDefinitionError(f"a deployment cannot keep {clock!r} with day_or=False; {WAY_OUT}")
-            return {"kind": "cron", "cron": clock.cron, **common}
+            both = {} if clock.day_or else {"day_or": False}
+            return {"kind": "cron", "cron": clock.cron, **both, **common}
         case DatesClock():
             return {"kind": "dates", "dates": [date.isoformat() for date in clock.dates], **common}
         case RRuleClock() if type(clock.rule).__name__ == "rrule":
@@ -83,7 +82,7 @@ def _clock_of(facts: dict[str, Any]) -> Clock:
     if facts["kind"] == "interval":
         return IntervalClock(timedelta(seconds=facts["seconds"]), **options)
     if facts["kind"] == "cron":
-        return CronClock(facts["cron"], **options)
+        return CronClock(facts["cron"], day_or=facts.get("day_or", True), **options)
     return RRuleClock(facts["rule"], **options)
 
 

@@ -210,6 +210,8 @@ class CronClock(Clock):
         lists, ``L`` for the last day, ``FRI#2`` for the second Friday); with a sixth in front, for seconds.
     start_date, end_date, timezone, parameter_defaults
         As for :class:`Clock`.
+    day_or
+        False: where both a day of the month and a day of the week are given, both must fit; by default one of them.
 
     Raises
     ------
@@ -237,11 +239,13 @@ class CronClock(Clock):
         end_date: datetime | None = None,
         timezone: str | tzinfo | None = None,
         parameter_defaults: Mapping[str, Any] | None = None,
+        day_or: bool = True,
     ) -> None:
         if not isinstance(cron, str):
             raise TypeError(f"cron must be a string of five fields such as '0 9 * * MON-FRI', got {cron!r}")
         super().__init__(start_date, end_date, timezone, parameter_defaults)
         self.cron = cron
+        self.day_or = day_or
         self._shown(ANCHOR)
 
     def moments(self, after: datetime) -> Iterator[datetime]:
@@ -249,10 +253,18 @@ class CronClock(Clock):
         return from_wall_times(self._shown(wall_time_before(after, self.timezone)), self.timezone)
 
     def _shown(self, after: datetime) -> Iterator[datetime]:
-        """Yield wall times of the events; for a datetime without a zone, cronsim skips nothing."""
+        """Yield wall times of the events."""
+        shown, fields = self._shown_by(self.cron, after), self.cron.split()
+        if self.day_or or "*" in (fields[-3], fields[-1]):
+            return shown
+        by_week = self._shown_by(" ".join([*fields[:-3], "*", *fields[-2:]]), after)
+        return _in_both(self._shown_by(" ".join([*fields[:-1], "*"]), after), by_week)
+
+    def _shown_by(self, cron: str, after: datetime) -> Iterator[datetime]:
+        """Yield wall times by an expression; for a datetime without a zone, cronsim skips nothing."""
         cronsim = load("cronsim", "schedules", "CronClock")
         try:
-            shown: Iterator[datetime] = cronsim.CronSim(self.cron, after)
+            shown: Iterator[datetime] = cronsim.CronSim(cron, after)
         except cronsim.CronSimError as error:
             raise FlowDefinitionError(
                 f"cron={self.cron!r}: {text_of(error)}; expected five fields such as '0 9 * * MON-FRI'"
@@ -261,6 +273,18 @@ class CronClock(Clock):
 
     def __repr__(self) -> str:
         return self._described(repr(self.cron))
+
+
+def _in_both(one: Iterator[datetime], other: Iterator[datetime]) -> Iterator[datetime]:
+    """Yield the times that are in both."""
+    later = next(other, None)
+    for moment in one:
+        while later is not None and later < moment:
+            later = next(other, None)
+        if later is None:
+            return
+        if later == moment:
+            yield moment
 
 
 class DatesClock(Clock):

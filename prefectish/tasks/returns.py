@@ -18,7 +18,8 @@ def annotated_nout(function: Callable[..., Any]) -> int | None:
     """
     annotation = _return_annotation(function)
     members = typing.get_args(annotation)
-    if typing.get_origin(annotation) is not tuple or annotation is tuple or Ellipsis in members:
+    is_bare = annotation is tuple or repr(annotation) == "typing.Tuple"
+    if typing.get_origin(annotation) is not tuple or is_bare or Ellipsis in members:
         return None
     return len(members)
 

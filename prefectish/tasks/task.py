@@ -212,7 +212,7 @@ class Task(Hooked, FlowNode, Generic[R]):
         if self.nout is None and (nout := annotated_nout(self.run)) is not None:
             self.nout = nout
         if active := current().get("tags"):
-            self.tags |= active
+            self.tags |= frozenset(active)
         inputs_of(self.run, self.name)
         if self.async_concurrency is not None:
             check_async(self.run, self.name)

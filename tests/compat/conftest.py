@@ -13,7 +13,7 @@ from prefectish.compat.finder import PrefectFinder
 from prefectish.compat.states import METHODS
 from prefectish.config import program_defaults
 from prefectish.edges import Edge
-from prefectish.engine import clock
+from prefectish.engine import clock, context
 from prefectish.engine.jobs import preparation
 from prefectish.engine.state import State
 from prefectish.engine.worker.stored_result import Stored
@@ -32,6 +32,7 @@ def prefect() -> Iterator[None]:
     preparation._required.clear()
     clock.naive_zone = None
     logging.getLogger("prefectish").parent = logging.root
+    context.name_root_logger("prefectish")
     logging.getLogger("prefect").setLevel(logging.NOTSET)
     store.more_sources.clear()
     program_defaults.pop("extra_loggers", None)

@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from prefectish.engine.capture import Error, capture
-from prefectish.engine.context import current
+from prefectish.engine.context import current, get_logger, logger_name
 from prefectish.engine.jobs.log_lines import LogLine, block, one_line
 from prefectish.engine.worker.logs import digest
 from prefectish.engine.worker.tracebacks import refuse_debuggers
@@ -129,7 +129,7 @@ def listen(settings: LogSettings | None) -> None:
         return
     refuse_debuggers()
     with lock:
-        for name in ("prefectish", *settings.extra):
+        for name in (get_logger().name, *settings.extra):
             add_handler(name)
         for name, level in settings.levels.items():
             logger = logging.getLogger(name)
@@ -172,7 +172,7 @@ def line_of(record: logging.LogRecord, attempt: AttemptContext) -> LogLine:
 def _own_name(attempt: AttemptContext) -> str:
     """Return the name of the logger in the context of the body."""
     spec = attempt.spec
-    return one_line(f"prefectish.{spec.name}[{attempt.index}]" if spec.mapped else f"prefectish.{spec.name}")
+    return one_line(logger_name(spec.name, attempt.index if spec.mapped else None))
 
 
 _formatter = logging.Formatter()

@@ -8,7 +8,7 @@ import threading
 import time
 from collections import Counter, OrderedDict
 
-from prefectish.engine.context import get_logger
+from prefectish.engine.context import get_logger, logger_name
 from prefectish.engine.jobs.log_lines import one_line
 
 #: Lines of one map that the console shows if logging is not configured.
@@ -83,7 +83,7 @@ def _where(record: logging.LogRecord) -> str:
     index: int | None = getattr(record, "map_index", None)
     run_name: str | None = getattr(record, "task_run_name", None)
     child = f"{name}{'' if index is None else f'[{index}]'}{'' if run_name is None else f' ({run_name})'}"
-    logger = record.name.removeprefix("prefectish.")
+    logger = record.name.removeprefix(logger_name(""))
     return one_line(child if logger.startswith(name) else f"{child} {logger}")
 
 

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from typing import NamedTuple
 
 from prefectish import config
-from prefectish.engine.context import get_logger
+from prefectish.engine.context import get_logger, logger_name
 from prefectish.engine.jobs.log_lines import LogLine
 from prefectish.engine.worker.logs import digest
 from prefectish.engine.worker.logs.capture import LogSettings, add_handler, handler, lock, safely
@@ -61,7 +61,7 @@ def log_settings(kept: bool, extra: Sequence[str] = ()) -> LogSettings:
     top = get_logger()
     levels = {top.name: top.getEffectiveLevel()}
     for name, known in logging.root.manager.loggerDict.copy().items():
-        ours = name.startswith("prefectish.") or name in extra
+        ours = name.startswith(("prefectish.", f"{top.name}.")) or name in extra
         if ours and isinstance(known, logging.Logger) and known.level:
             levels[name] = known.level
     for name in extra:
@@ -139,10 +139,10 @@ def replay_log_records(log: AttemptLog, run_id: str) -> None:
                 "processName": log.worker,
             }
         )
-        logger = logging.getLogger(line.logger or f"prefectish.{log.name}")
+        logger = logging.getLogger(line.logger or logger_name(log.name))
         if logger.isEnabledFor(line.level):
             safely(logger.handle, record)
 
 
 def _logger_name(log: AttemptLog) -> str:
-    return f"prefectish.{log.name}" if log.map_index is None else f"prefectish.{log.name}[{log.map_index}]"
+    return logger_name(log.name, log.map_index)
