@@ -223,6 +223,20 @@ def test_star_import_of_what_is_in_several_modules_is_left() -> None:
     assert found.left == [(1, "prefect.tasks.control_flow", why)]
 
 
+def test_names_of_a_star_import_are_known() -> None:
+    found = move("from prefect import *\nflow = Flow('a', storage=1)\nClient()\n")
+    assert found.source == "from prefectish import *\nflow = Flow('a')\nClient()\n"
+    assert [(left.line, left.what) for left in found.left] == [(3, "prefect.Client")]
+    assert [left.line for left in found.deleted] == [2]
+
+
+def test_libraries_that_came_with_prefect_are_named_unless_they_are_there(monkeypatch) -> None:
+    monkeypatch.setattr("prefectish.moving.uses.find_spec", lambda name: name == "croniter" or None)
+    found = move("import pendulum\nfrom marshmallow import fields\nimport croniter\n")
+    why = "it came with Prefect and is not installed: install it, or do without it"
+    assert found.left == [(1, "pendulum", why), (2, "marshmallow", why)]
+
+
 def test_methods_of_flows_that_are_not_here_are_left() -> None:
     before = (
         "from prefect import Flow\nf = Flow('f')\nf.run_agent()\nf.register('p', idempotency_key=f.serialized_hash())\n"

@@ -12,10 +12,11 @@ from datetime import UTC
 
 from prefectish.compat.configuration import secret_of_settings
 from prefectish.compat.edges import extend_edges
+from prefectish.compat.exceptions import NoStateError
 from prefectish.compat.finder import PrefectFinder, is_ours
 from prefectish.compat.logs import join_loggers
 from prefectish.compat.states import extend_states
-from prefectish.engine import clock
+from prefectish.engine import clock, handlers
 from prefectish.engine.jobs import preparation
 from prefectish.secrets import store
 
@@ -39,6 +40,7 @@ def install() -> None:
     if not is_installed():
         sys.meta_path.insert(0, PrefectFinder())
     clock.naive_zone = UTC
+    handlers.no_state_error = NoStateError
     extend_states()
     extend_edges()
     join_loggers()

@@ -93,6 +93,13 @@ class IntervalClock(Clock, clocks.IntervalClock):
         self.labels = labels
 
 
+#: Expressions that have a name.
+NAMED = {
+    "@yearly": "0 0 1 1 *", "@annually": "0 0 1 1 *", "@monthly": "0 0 1 * *", "@weekly": "0 0 * * 0",
+    "@daily": "0 0 * * *", "@midnight": "0 0 * * *", "@hourly": "0 * * * *",
+}  # fmt: skip
+
+
 class CronClock(Clock, clocks.CronClock):
     """Events by a cron expression; see :class:`prefectish.schedules.clocks.CronClock`."""
 
@@ -105,6 +112,7 @@ class CronClock(Clock, clocks.CronClock):
         labels: list[str] | None = None,
         day_or: bool = True,
     ) -> None:
+        cron = NAMED.get(cron, cron) if isinstance(cron, str) else cron
         if isinstance(cron, str) and len(cron.split()) < 5:
             raise ValueError(f"Invalid cron string: {cron!r}")
         clocks.CronClock.__init__(

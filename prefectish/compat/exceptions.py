@@ -15,6 +15,10 @@ PrefectException = PrefectishError
 PrefectError = PrefectishError
 
 
+class NoStateError(TypeError, AttributeError):
+    """Raised for a state handler that returns something else than a state."""
+
+
 class ClientError(PrefectishError):
     """Raised for an error of a client."""
 

@@ -70,7 +70,7 @@ def extract_flow_from_module(module_str: str, flow_name: str | None = None) -> A
     if not attribute:
         return flow_in(vars(module), flow_name)
     found = getattr(module, attribute)
-    flow = found if isinstance(found, Flow) else found()
+    flow = found() if callable(found) and not isinstance(found, Flow) else found
     if not isinstance(flow, Flow):
         raise TypeError(f"{module_str} must be a flow, or a function that returns one, got {flow!r}")
     if flow_name is not None and flow.name != flow_name:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Self
 
 from prefectish.compat.tasks import Task
 from prefectish.control_flow import branches
+from prefectish.control_flow.blocks import active_flow
 from prefectish.engine.context import current
 from prefectish.engine.signals import SKIP
 from prefectish.secrets.store import find
@@ -157,9 +158,17 @@ class Merge(control_flow.Merge, Task):
 
 def merge(*tasks: Any, flow: Any = None, mapped: bool = False, checkpoint: bool | None = None, **named: Any) -> Any:
     """Return a task with the result of the branch that ran; see :func:`prefectish.merge`."""
-    merged = branches.merge(*tasks, flow=flow, mapped=mapped, **named)
-    merged.checkpoint = checkpoint
-    return merged
+    return branches.bind_branches(Merge(checkpoint=checkpoint), tasks, named, mapped, active_flow(flow, "merge"))
+
+
+def switch(condition: Any, cases: Mapping[Any, Any], mapped: bool = False, flow: Any = None) -> None:
+    """Run the task whose value equals a result; see :func:`prefectish.switch`."""
+    branches.add_branches(CompareValue, condition, cases, mapped, active_flow(flow, "switch"))
+
+
+def ifelse(condition: Any, true_task: Any, false_task: Any, mapped: bool = False, flow: Any = None) -> None:
+    """Run one task if a result is true, else the other; see :func:`prefectish.ifelse`."""
+    branches.add_both(CompareValue, condition, (true_task, false_task), mapped, active_flow(flow, "ifelse"))
 
 
 class FilterTask(control_flow.FilterTask):

@@ -49,7 +49,7 @@ _TRIGGERS = (
     "all_finished manual_only always_run all_successful all_failed any_successful any_failed some_failed "
     "some_successful not_all_skipped",
 )
-_CONTROL = ("prefectish.control_flow", "ifelse switch")
+_CONTROL = ("prefectish.compat.library", "ifelse switch")
 _MERGE = ("prefectish.compat.library", "case merge")
 _FILTER = ("prefectish.compat.library", "FilterTask")
 _RESOURCES = ("prefectish.compat.resources", "resource_manager ResourceManager ResourceContext")
@@ -195,8 +195,7 @@ MODULES: dict[str, dict[str, Source]] = {
     "prefect.tasks.control_flow": _table(_CONTROL, _MERGE, _FILTER),
     "prefect.tasks.control_flow.case": _table(("prefectish.compat.library", "case")),
     "prefect.tasks.control_flow.conditional": _table(
-        ("prefectish.control_flow", "ifelse switch"),
-        ("prefectish.compat.library", "CompareValue Merge merge"),
+        ("prefectish.compat.library", "CompareValue Merge ifelse merge switch"),
     ),
     "prefect.tasks.control_flow.filter": _table(_FILTER),
     "prefect.tasks.secrets": _table(_SECRETS, _SECRET),

@@ -17,6 +17,7 @@ from prefectish.compat.serializers import JSONSerializer, PickleSerializer, Seri
 from prefectish.compat.stores import PrefectStore
 from prefectish.engine.context import get_logger
 from prefectish.engine.deferred import Deferred
+from prefectish.secrets.store import find
 
 
 class Result(Deferred):
@@ -296,10 +297,13 @@ class RemoteResult(Result):
         self.storage_options = dict(storage_options or {})
         super().__init__(**kwargs)
 
+    def _options(self) -> dict[str, Any]:
+        return self.storage_options
+
     def _system(self, location: str) -> tuple[Any, str]:
         import fsspec
 
-        system, path = fsspec.core.url_to_fs(f"{self.scheme}://{self.bucket}/{location}", **self.storage_options)
+        system, path = fsspec.core.url_to_fs(f"{self.scheme}://{self.bucket}/{location}", **self._options())
         return system, path
 
     def read(self, location: str) -> Self:
@@ -357,10 +361,25 @@ class AzureResult(RemoteResult):
     ----------
     connection_string
         How to connect; default: as adlfs finds it in the environment.
+    connection_string_secret
+        The name of a secret that has it, which is looked up when it is needed.
     """
 
     scheme = "abfs"
 
-    def __init__(self, container: str, connection_string: str | None = None, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        container: str,
+        connection_string: str | None = None,
+        connection_string_secret: str | None = None,
+        **kwargs: Any,
+    ) -> None:
         self.container = container
+        self.connection_string = connection_string
+        self.connection_string_secret = connection_string_secret
         super().__init__(container, {"connection_string": connection_string} if connection_string else None, **kwargs)
+
+    def _options(self) -> dict[str, Any]:
+        if self.connection_string or not self.connection_string_secret:
+            return self.storage_options
+        return {**self.storage_options, "connection_string": find(self.connection_string_secret)}

@@ -93,9 +93,13 @@ def switch(condition: Any, cases: Mapping[Any, Any], mapped: bool = False, flow:
     FlowDefinitionError
         If there is no flow.
     """
-    flow = active_flow(flow, "switch")
+    add_branches(Compare, condition, cases, mapped, active_flow(flow, "switch"))
+
+
+def add_branches(kind: type[Compare], condition: Any, cases: Any, mapped: bool, flow: RecordingFlow) -> None:
+    """Let each branch depend on a task of a kind that compares the result with its value."""
     for value, branch in _tasks_by_case(cases, flow).items():
-        compare = Compare(value).bind(condition, mapped=mapped, flow=flow)
+        compare = kind(value).bind(condition, mapped=mapped, flow=flow)
         flow.set_dependencies(branch, upstream_tasks=[compare], mapped=mapped)
 
 
@@ -128,10 +132,14 @@ def ifelse(
     TypeError, FlowDefinitionError
         As for :func:`switch`.
     """
-    flow = active_flow(flow, "ifelse")
-    branches = {value: task for value, task in ((True, true_task), (False, false_task)) if task is not None}
+    add_both(Compare, condition, (true_task, false_task), mapped, active_flow(flow, "ifelse"))
+
+
+def add_both(kind: type[Compare], condition: Any, both: tuple[Any, Any], mapped: bool, flow: RecordingFlow) -> None:
+    """Let the branches for true and false, as far as they are there, depend on the truth of a result."""
+    branches = {value: task for value, task in zip((True, False), both, strict=True) if task is not None}
     if branches:
-        switch(AsBool().bind(condition, mapped=mapped, flow=flow), branches, mapped, flow)
+        add_branches(kind, AsBool().bind(condition, mapped=mapped, flow=flow), branches, mapped, flow)
 
 
 def merge(*tasks: Any, flow: RecordingFlow | None = None, mapped: bool = False, **named: Any) -> Task:
@@ -156,11 +164,17 @@ def merge(*tasks: Any, flow: RecordingFlow | None = None, mapped: bool = False, 
     FlowDefinitionError
         If there is no flow.
     """
-    flow = active_flow(flow, "merge")
+    return bind_branches(Merge(), tasks, named, mapped, active_flow(flow, "merge"))
+
+
+def bind_branches(
+    merging: Merge, tasks: tuple[Any, ...], named: Mapping[str, Any], mapped: bool, flow: RecordingFlow
+) -> Task:
+    """Give the last tasks of branches to a task that merges them, and return it."""
     inputs = {f"task_{i}": task for i, task in enumerate(tasks, start=1)}
     twice = inputs.keys() & named.keys()
     if twice:
         raise TypeError(f"merge: {min(twice)}= is also the name of a task without one; choose another")
     if not inputs and not named:
         raise TypeError("merge: no tasks to merge; pass the last task of each branch")
-    return Merge().bind(**inputs, **named, mapped=mapped, flow=flow)
+    return merging.bind(**inputs, **named, mapped=mapped, flow=flow)

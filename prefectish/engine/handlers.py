@@ -68,9 +68,13 @@ def _after_error(error: BaseException, earlier: BaseException | None) -> State:
     return Failed(f"{text}{after_earlier(error, earlier)}", error)
 
 
+#: The error of a handler that returns something else than a state; under `prefectish.compat` an AttributeError, too.
+no_state_error: type[Exception] = TypeError
+
+
 def _after_nonsense(handler: Handler, value: Any, earlier: BaseException | None) -> State:
     name = getattr(handler, "__name__", type(handler).__name__)
-    error = TypeError(f"state handler {name} returned {type(value).__name__}")
+    error = no_state_error(f"state handler {name} returned {type(value).__name__}")
     return Failed(f"{error}{after_earlier(error, earlier)}", error)
 
 

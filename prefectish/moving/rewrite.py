@@ -14,6 +14,9 @@ from prefectish.moving.calls import CallFinder, Change, names_in
 from prefectish.moving.imports import Imports, Names
 from prefectish.moving.uses import UseFinder, dotted, reason
 
+#: What is said of a library that came with Prefect.
+NOT_INSTALLED = "it came with Prefect and is not installed: install it, or do without it"
+
 
 class Left(NamedTuple):
     """What a file says at a line, and why it was left, or taken away."""
@@ -58,7 +61,8 @@ def move(source: str) -> Moved:
     rewriter = _Rewriter(change, Imports(names))
     text = _with_utc(wrapper.visit(rewriter), change.needs_utc).code
     lines = wrapper.resolve(PositionProvider)
-    return Moved(text, sorted(set(_left(uses, change, rewriter, lines))), sorted(set(_deleted(change, lines))))
+    left = {*_left(uses, change, rewriter, lines), *(Left(*each, NOT_INSTALLED) for each in found.brought)}
+    return Moved(text, sorted(left), sorted(set(_deleted(change, lines))))
 
 
 def _with_utc(module: cst.Module, needs_utc: bool) -> cst.Module:

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from importlib.util import find_spec
 from typing import NamedTuple
 
 import libcst as cst
 from libcst.metadata import PositionProvider, QualifiedNameProvider, QualifiedNameSource
 
+from prefectish.compat.names import MODULES
 from prefectish.prefect_names import Place, places, way_out
 
 #: Packages of Prefect.
 ROOTS = ("prefect", "prefect_dask")
+
+
+#: Libraries that came with Prefect 1, and do not come with this package.
+BROUGHT = frozenset({"croniter", "docker", "marshmallow", "marshmallow_oneofschema", "pendulum", "slugify"})
 
 
 class Use(NamedTuple):
@@ -63,10 +69,16 @@ class UseFinder(cst.CSTVisitor):
     def __init__(self) -> None:
         super().__init__()
         self.uses: list[Use] = []
+        #: Modules of which all names were imported.
+        self.stars: list[str] = []
+        #: Libraries that came with Prefect, with the lines on which they are imported.
+        self.brought: list[tuple[int, str]] = []
 
     def qualified(self, node: cst.CSTNode) -> str | None:
         """Return the dotted name of what a node uses, if it was imported from Prefect, and from nowhere else."""
         names = self.get_metadata(QualifiedNameProvider, node, set())
+        if not names and isinstance(node, cst.Name):
+            return next((f"{star}.{node.value}" for star in self.stars if node.value in MODULES.get(star, ())), None)
         if len(names) != 1:
             return None
         (found,) = names
@@ -74,10 +86,16 @@ class UseFinder(cst.CSTVisitor):
 
     def visit_Import(self, node: cst.Import) -> bool:
         """Leave imports out: they are rewritten by themselves."""
+        for alias in node.names:
+            self._note_library(node, dotted(alias.name))
         return False
 
     def visit_ImportFrom(self, node: cst.ImportFrom) -> bool:
-        """Leave imports out, too."""
+        """Leave imports out, too; remember those of all names."""
+        if isinstance(node.names, cst.ImportStar) and of_prefect(dotted(node.module)) and not node.relative:
+            self.stars.append(dotted(node.module))
+        if not node.relative:
+            self._note_library(node, dotted(node.module))
         return False
 
     def visit_Attribute(self, node: cst.Attribute) -> bool:
@@ -103,6 +121,11 @@ class UseFinder(cst.CSTVisitor):
         """Look into the value only."""
         node.value.visit(self)
         return False
+
+    def _note_library(self, node: cst.CSTNode, module: str) -> None:
+        library = module.partition(".")[0]
+        if library in BROUGHT and find_spec(library) is None:
+            self.brought.append((self.get_metadata(PositionProvider, node).start.line, library))
 
     def _note(self, node: cst.CSTNode, name: str, place: Place | None) -> None:
         line = self.get_metadata(PositionProvider, node).start.line

@@ -13,7 +13,7 @@ from prefectish.compat.finder import PrefectFinder
 from prefectish.compat.states import METHODS
 from prefectish.config import program_defaults
 from prefectish.edges import Edge
-from prefectish.engine import clock, context
+from prefectish.engine import clock, context, handlers
 from prefectish.engine.jobs import preparation
 from prefectish.engine.state import State
 from prefectish.engine.worker.stored_result import Stored
@@ -31,6 +31,7 @@ def prefect() -> Iterator[None]:
         del sys.modules[name]
     preparation._required.clear()
     clock.naive_zone = None
+    handlers.no_state_error = TypeError
     logging.getLogger("prefectish").parent = logging.root
     context.name_root_logger("prefectish")
     logging.getLogger("prefect").setLevel(logging.NOTSET)

@@ -105,7 +105,7 @@ def test_loggers():
     from prefect.utilities.logging import configure_logging, get_logger, prefect_logger, temporary_logger_config
 
     assert (get_logger().name, get_logger("load").name) == ("prefect", "prefect.load")
-    assert get_logger("load").parent.name == "prefectish"
+    assert get_logger("load").parent is get_logger()
     assert configure_logging(testing=True) is not get_logger()
     before = prefect_logger.level
     with temporary_logger_config(level="CRITICAL"), set_temporary_config({"logging.level": "ERROR"}):

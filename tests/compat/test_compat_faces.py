@@ -112,6 +112,42 @@ def test_a_result_of_ones_own_is_written_with_what_is_in_the_context():
     assert (seen["flow_name"], seen["task_name"], seen["region"]) == ("keeps", "give", "eu")
 
 
+def test_branches_are_compared_by_the_tasks_of_prefect():
+    from prefect import Flow, Parameter, Task
+    from prefect.tasks.control_flow import ifelse, merge, switch
+    from prefect.tasks.control_flow.conditional import CompareValue, Merge
+
+    with Flow("branches") as flow:
+        kind, a, b, c = Parameter("kind"), Task("a"), Task("b"), Task("c")
+        switch(kind, {"a": a, "b": b})
+        ifelse(kind, c, None)
+        merged = merge(a, b, checkpoint=False)
+    names = sorted(task.name for task in flow.tasks if isinstance(task, CompareValue))
+    assert names == ['CompareValue: "True"', 'CompareValue: "a"', 'CompareValue: "b"']
+    assert isinstance(merged, Merge)
+    assert (merged.checkpoint, merged.skip_on_upstream_skip) == (False, False)
+    state = flow.run(kind="b")
+    assert [state.result[task].is_skipped() for task in (a, b, c, merged)] == [True, False, False, False]
+
+
+def test_a_handler_that_returns_no_state_is_an_attribute_error():
+    from prefect import Flow, Task
+
+    with Flow("handled") as flow:
+        task = Task("a", state_handlers=[lambda task, old, new: True])()
+    assert isinstance(flow.run().result[task].result, AttributeError)
+
+
+def test_the_secret_of_a_container_is_looked_up_when_it_is_needed():
+    import prefect
+    from prefect.engine.results import AzureResult
+
+    kept = AzureResult("c", connection_string_secret="AZURE")
+    assert (kept.connection_string, kept.connection_string_secret) == (None, "AZURE")
+    with prefect.context(secrets={"AZURE": "key"}):
+        assert kept._options() == {"connection_string": "key"}
+
+
 def test_order_of_arguments_and_iteration_of_flows():
     from prefect import Flow, Task
     from prefect.run_configs import LocalRun

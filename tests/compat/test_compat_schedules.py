@@ -69,6 +69,7 @@ def test_what_a_schedule_is_made_of_can_be_written_down():
     with pytest.raises(FlowDefinitionError, match="it is code"):
         Schedule([IntervalClock(DAY)], filters=[lambda moment: True]).serialize()
     pytest.importorskip("cronsim")
+    assert CronClock("@daily").cron == "0 0 * * *"
     assert Schedule([CronClock("0 0 1 * 1", day_or=False)]).serialize()["clocks"][0]["day_or"] is False
 
 
