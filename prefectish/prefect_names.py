@@ -433,7 +433,7 @@ def error_of(module: str, name: str) -> ImportError | AttributeError:
         return ImportError(f"{module} has no {name}: {gone()[wanted].instead}{_COMMAND}", name=module)
     if wanted in places() and not _is_here(f"{module}.{name}"):
         return ImportError(missing_module(f"{module}.{name}"), name=module)
-    if theirs == "prefect" and (elsewhere := _elsewhere(name)) is not None:
+    if theirs == "prefect" and (elsewhere := _elsewhere(name)) is not None and not _is_here(f"{module}.{name}"):
         return ImportError(f"{module} has no {name}: {elsewhere}{_COMMAND}", name=module)
     from difflib import get_close_matches
 

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import re
+import subprocess
 import sys
 from collections.abc import Mapping
 from importlib import import_module
@@ -264,6 +265,18 @@ def test_mr5_assigning_what_a_flow_ignores_is_an_error() -> None:
     flow.copy()
     with pytest.raises(TypeError, match="a flow has no option 'timeot'; did you mean 'timeout'"):
         Flow("f", timeot=None)
+
+
+def test_every_module_can_be_imported_from_the_package() -> None:
+    program = (
+        "import pkgutil, prefectish\n"
+        "for module in pkgutil.iter_modules(prefectish.__path__):\n"
+        "    hasattr(prefectish, module.name)\n"  # this is what `from prefectish import name` asks first
+        "from prefectish import schedules\n"
+        "print(schedules.CronSchedule.__name__)\n"
+    )
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert (ended.stdout, ended.stderr) == ("CronSchedule\n", "")
 
 
 if __name__ == "__main__":
