@@ -382,7 +382,7 @@ def test_handlers_of_prefect_get_what_is_logged(request):
     with Flow("logs") as flow:
         task(lambda: context.logger.warning("careful"), name="warn")()
     flow.run(history=False)
-    assert seen == [("prefectish.warn", "careful")]
+    assert seen == [("prefect.warn", "careful")]
 
 
 def test_secrets_among_the_settings():
