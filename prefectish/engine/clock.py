@@ -33,6 +33,13 @@ def zoned(time: datetime, what: str) -> datetime:
     return time.replace(tzinfo=naive_zone)
 
 
+def with_zone(time: datetime | None) -> datetime | None:
+    """Return a datetime without a time zone with that of `naive_zone`, if there is one; others as they are."""
+    if time is None or naive_zone is None or time.utcoffset() is not None:
+        return time
+    return time.replace(tzinfo=naive_zone)
+
+
 class Receiver(Protocol[Receipt]):
     """What a clock waits for: the session of an executor, with room for so many bodies at once."""
 

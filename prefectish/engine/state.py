@@ -478,9 +478,7 @@ class Cached(Success, public=("hashed_inputs", "cached_parameters", "cached_resu
         super().__init__(message, result, **common)
         _set(self, "hashed_inputs", hashed_inputs)
         _set(self, "cached_parameters", cached_parameters)
-        if cached_result_expiration is not None and cached_result_expiration.utcoffset() is None:
-            cached_result_expiration = clocks.zoned(cached_result_expiration, "Cached: cached_result_expiration")
-        _set(self, "cached_result_expiration", cached_result_expiration)
+        _set(self, "cached_result_expiration", clocks.with_zone(cached_result_expiration))
 
 
 class Skipped(Success):
