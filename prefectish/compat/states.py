@@ -182,7 +182,7 @@ def _plain(value: Any) -> Any:
 
 def deserialize(json_blob: dict[str, Any]) -> State:
     """Return the state of a dict."""
-    known = _CHILDREN.__get__(None, State)(include_self=True)
+    known: list[type[State]] = _CHILDREN.__get__(None, State)(include_self=True)
     cls = {cls.__name__: cls for cls in known}[json_blob["type"]]
     facts = {name: value for name, value in json_blob.items() if name in _taken(cls)}
     for name in TIMES & facts.keys():
