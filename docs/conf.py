@@ -54,7 +54,7 @@ INTERNAL = [
     r"engine\.(?!state|signals|driver\.handle\.Run).*",
     r"(task_graph|executors\.\w+|control_flow\.\w+|history\.\w+|testing\.\w+|schedules\.\w+|utilities\.\w+\.\w+)\.\w+",
     r"(functions\.\w+\.(R|DoneAndNotDone)|secrets\.store)",
-    r"(tasks\.task\.R|tasks\.secrets\.SecretBase|tasks\.options\.\w+)",
+    r"(tasks\.task\.R|tasks\.secrets\.SecretBase|tasks\.options\.\w+|tasks\.hooks\.H|tasks\.retries\.\w+)",
     r"(results\.base\.ResultStore|triggers\.Trigger|tasks\.collections\.Constant)",
 ]
 nitpick_ignore_regex = [

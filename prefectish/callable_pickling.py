@@ -118,7 +118,7 @@ def reduce_view(view: memoryview) -> tuple[Any, ...]:
     return _view, (PickleBuffer(content), view.format, view.shape, view.readonly)
 
 
-def _view(content: Any, form: str, shape: tuple[int, ...], readonly: bool) -> memoryview:
+def _view(content: Any, form: Any, shape: tuple[int, ...], readonly: bool) -> memoryview:
     plain = memoryview(content).cast("B")
-    view = plain.cast(form, shape) if plain.nbytes else plain.cast(form)  # an empty one has no shape to cast to
+    view: memoryview = plain.cast(form, shape) if plain.nbytes else plain.cast(form)  # an empty one has no shape
     return view.toreadonly() if readonly else view

@@ -145,8 +145,8 @@ def test_attribute_that_a_future_has_not_is_explained(made):
 def test_error_about_an_attribute_of_a_task_says_whose_it_is():
     """Then Python adds a guess to the traceback: "Did you mean: 'map'?"."""
     with pytest.raises(AttributeError) as told:
-        inc.mapp  # noqa: B018
-    assert (told.value.name, told.value.obj) == ("mapp", inc)
+        inc.maps  # noqa: B018
+    assert (told.value.name, told.value.obj) == ("maps", inc)
 
 
 # -- executors ---------------------------------------------------------------------------------------------------------
