@@ -806,7 +806,7 @@ OFF = (
     Off("D8", f"{FAULTS}test_d8_result_of_another_flow_is_refused", "a task knows the flow it was called in",
         {"prefectish.flows:Flow._has_room_for": instead(lambda flow, home: True)}),
     Off("D9", "test_resume.py::test_d9_changed_task_is_refused_unless_forced", "versions of tasks are compared",
-        {"prefectish.history.resume:Resumption._check_unchanged": nothing}),
+        {"prefectish.history.resume:Resumption.check_unchanged": nothing}),
     Off("D10", f"{FAULTS}test_d10_mapped_task_as_its_own_input_is_refused[local]", "cycles are found",
         {"prefectish.graphs:order": instead(lambda nodes, upstream, label=str: list(nodes))}, limit=10),
     # -- hostile input and secrets
