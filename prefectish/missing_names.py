@@ -49,7 +49,9 @@ class LeadsOut:
 
     if not TYPE_CHECKING:
 
-        def __getattr__(self, name: str) -> NoReturn:
+        def __getattr__(self, name: str) -> Any:
+            if hasattr(type(self), name):  # a property raised an AttributeError of its own, and does so again
+                return object.__getattribute__(self, name)
             raise missing_attribute(self, self._kind, name, self._otherwise)
 
 

@@ -14,7 +14,8 @@ import pytest
 from distributed import Client, LocalCluster, SpecCluster
 
 import prefectish
-from prefectish import Flow, Parameter, flow, task, triggers
+from prefectish import Flow, Parameter, Task, flow, task, triggers
+from prefectish.engine.state import Deferred, Success
 from prefectish.errors import ParameterError, SchedulerLost
 from prefectish.executors import DaskExecutor, LocalDaskExecutor, LocalExecutor
 from prefectish.parameters import RUN_OPTIONS
@@ -147,6 +148,27 @@ def test_error_about_an_attribute_of_a_task_says_whose_it_is():
     with pytest.raises(AttributeError) as told:
         inc.maps  # noqa: B018
     assert (told.value.name, told.value.obj) == ("maps", inc)
+
+
+class Reads(Task):
+    def run(self):
+        return 1
+
+    @property
+    def table(self):
+        return math.no_table
+
+
+class Away(Deferred):
+    def get(self):
+        return math.no_table
+
+
+@pytest.mark.parametrize("read", [lambda: Reads().table, lambda: Success(result=Away()).result], ids=["task", "state"])
+def test_error_in_a_property_is_not_taken_for_a_missing_attribute(read):
+    """A result whose class is away, or a property of the user's own, fails for a reason of its own."""
+    with pytest.raises(AttributeError, match=r"^module 'math' has no attribute 'no_table'$"):
+        read()
 
 
 # -- executors ---------------------------------------------------------------------------------------------------------

@@ -55,6 +55,24 @@ async def again():
     return twice, inc(called), inc.submit(called).result(), await soon(soon(called)), called.result()
 
 
+async def after_it_was_taken():
+    """Each asyncio task waits for it by itself, at once or later, also after a time limit."""
+
+    @task
+    async def late(x):
+        await asyncio.sleep(0.2)
+        return x + 1
+
+    async def limited(called):
+        return await asyncio.wait_for(called, 60)
+
+    called = late(1)
+    with pytest.raises(asyncio.TimeoutError):
+        await asyncio.wait_for(called, 0.001)
+    at_once = await asyncio.gather(limited(called), limited(called))
+    return at_once, await asyncio.gather(called), await asyncio.create_task(called), await called
+
+
 async def by_default():
     asked = soon.copy(return_state=True)
     return type(await asked(1)), type(await refuses.copy(return_state=True)(1))
@@ -75,6 +93,7 @@ EXPECTED = {
     in_tasks: (2, [3, 4]),
     in_time: (2, [2, 6]),
     again: ((2, 2), 3, 3, 4, 2),
+    after_it_was_taken: ([2, 2], [2], 2, 2),
     by_default: (Success, Failed),
     with_failures: (Failed, Failed),
 }

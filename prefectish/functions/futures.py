@@ -214,7 +214,8 @@ class CallFuture(TaskFuture[R], Coroutine[Any, Any, R]):
     def __init__(self, run: FunctionRun, outcome: Settled, task_name: TaskName, options: CallOptions) -> None:
         super().__init__(run, outcome, task_name, options.returns_state)
         self._gives_state = options.return_state
-        self._steps: Generator[Any, None, R] | None = None  # of the event loop that takes it as a coroutine
+        #: By the task of an event loop that takes it as a coroutine: each waits by itself, and may do so again.
+        self._steps: dict[Any, Generator[Any, None, R]] = {}
 
     def __await__(self) -> Generator[Any, None, R]:
         """Wait for the end of the call in an event loop, and return what the call returns."""
@@ -224,21 +225,40 @@ class CallFuture(TaskFuture[R], Coroutine[Any, Any, R]):
 
     def send(self, value: Any, /) -> Any:
         """Go on until the next wait, for an event loop."""
-        if self._steps is None:
-            self._steps = self.__await__()
-        return self._steps.send(value)
+        waiter = _waiter()
+        if waiter not in self._steps:
+            self._steps[waiter] = self.__await__()
+        return self._go_on(waiter, self._steps[waiter].send, value)
 
     def throw(self, kind: Any, value: Any = None, traceback: Any = None, /) -> Any:
         """Raise an error where the coroutine waits, for an event loop."""
         error = kind if value is None else value
-        if self._steps is None:
+        waiter = _waiter()
+        if waiter not in self._steps:
             raise error
-        return self._steps.throw(error)
+        return self._go_on(waiter, self._steps[waiter].throw, error)
 
     def close(self) -> None:
         """Wait no more; the call goes on."""
-        if self._steps is not None:
-            self._steps.close()
+        if (steps := self._steps.pop(_waiter(), None)) is not None:
+            steps.close()
+
+    def _go_on(self, waiter: Any, step: Callable[[Any], Any], value: Any) -> Any:
+        try:
+            return step(value)
+        except BaseException:  # StopIteration, with the result, is one
+            del self._steps[waiter]
+            raise
+
+
+def _waiter() -> Any:
+    """Return the task of the event loop that runs here; None where there is none."""
+    import asyncio
+
+    try:
+        return asyncio.current_task()
+    except RuntimeError:
+        return None
 
 
 def _awaited(then: Callable[[Callable[[Any], None]], None]) -> Generator[Any, None, None]:

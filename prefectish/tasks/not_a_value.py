@@ -51,7 +51,9 @@ class NotAValue:
         def __contains__(self, item: object) -> NoReturn:
             raise self._refusal("no members", "the test")
 
-        def __getattr__(self, name: str) -> NoReturn:
+        def __getattr__(self, name: str) -> Any:
+            if hasattr(type(self), name):  # a property raised an AttributeError of its own, and does so again
+                return object.__getattribute__(self, name)
             error = missing_attribute(self, "task", name)
             if name.startswith("_") or "; " in str(error):
                 raise error
