@@ -249,7 +249,7 @@ def test_client_or_cluster_in_the_place_of_an_executor_is_led_to_dask_executor(k
 def test_client_that_is_closed_is_refused():
     with Flow("f") as graph:
         five()
-    with LocalCluster(n_workers=0, processes=False, dashboard_address=None) as cluster:
+    with LocalCluster(n_workers=0, processes=False, dashboard_address=":0") as cluster:
         with Client(cluster, set_as_default=False) as client:
             pass
         with pytest.raises(SchedulerLost, match="client must be connected to its scheduler, got one that is closed"):

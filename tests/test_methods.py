@@ -125,7 +125,7 @@ def test_method_is_what_its_task_is():
     assert (type(price), price.name, price.max_retries, price.run(1), price.fn(2)) == (TaskOfObject, "price", 0, 5, 6)
     assert repr(price) == "<<Task: price> of Shop>"
     assert Shop.price is Shop.__dict__["price"]
-    assert price.copy(max_retries=3).max_retries == 3
+    assert price.copy(retries=3).max_retries == 3
     with pytest.raises(AttributeError, match=r"write task\.max_retries"):
         price.retries  # noqa: B018
 
