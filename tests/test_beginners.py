@@ -9,6 +9,7 @@ import sys
 import warnings
 from importlib import import_module
 from traceback import extract_tb
+from unittest.mock import ANY
 
 import pytest
 from distributed import Client, LocalCluster, SpecCluster
@@ -127,6 +128,8 @@ def test_comparison_of_a_future_is_warned_of(made):
             assert [other, future].index(future) == 1
             assert future in [0, other, future]
             assert {future: 1}[future] == 1
+        with pytest.warns(UserWarning, match="compares the future"):
+            assert future == ANY
         return future.result()
 
     assert compares.run(history=False, executor=LocalExecutor()).is_successful()

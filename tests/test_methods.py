@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 
 import pytest
 from bodies import inc
@@ -10,6 +11,7 @@ from bodies import inc
 from prefectish import Flow, context, flow, task
 from prefectish.errors import FlowDefinitionError
 from prefectish.tasks.methods import TaskOfObject
+from prefectish.tasks.task import FunctionTask
 
 
 def plain(x):
@@ -128,6 +130,13 @@ def test_method_is_what_its_task_is():
     assert price.copy(retries=3).max_retries == 3
     with pytest.raises(AttributeError, match=r"write task\.max_retries"):
         price.retries  # noqa: B018
+
+
+def test_inspect_tells_the_arguments_of_a_task_and_of_a_method():
+    """A task has a `__get__`, for which `inspect` would take it for a builtin without a signature."""
+    told = [str(inspect.signature(asked)) for asked in (task(plain), Shop().price, Shop.price, FunctionTask)]
+    assert told[:3] == ["(x)", "(x)", "(self, x)"]
+    assert told[3].startswith("(function: ")
 
 
 @pytest.mark.parametrize("make", [flow, task])

@@ -238,6 +238,8 @@ def described(task: OwnTask[Any]) -> dict[str, Any]:
 class FunctionTask(OwnFunctionTask[..., Any, Any], Task):
     """A task made of a function; see :class:`prefectish.tasks.FunctionTask`."""
 
+    __signature__ = _CallSignature()
+
     def __init__(self, fn: Callable[..., Any], name: str | None = None, **kwargs: Any) -> None:
         if not callable(fn):
             raise TypeError("fn must be callable.")

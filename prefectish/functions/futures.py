@@ -31,12 +31,12 @@ PENDING = Pending()
 NOT_A_VALUE = ": it is a future, not a value; what it will be is its result()"
 
 
-def equal_to(future: object, other: object) -> bool:
+def equal_to(future: object, other: object) -> Any:
     """Compare futures, which are equal to themselves only; a comparison with a value is warned of."""
     if not isinstance(other, TaskFuture | MapFuture) and is_written(sys._getframe(1)):
         text = f"{future!r} == {other!r} compares the future, not its result, and is always False; "
         warnings.warn(f"{text}compare its result()", stacklevel=2)
-    return future is other
+    return future is other or NotImplemented
 
 
 class TaskFuture(LeadsOut, Generic[R]):

@@ -12,10 +12,25 @@ if TYPE_CHECKING:
     from typing import Self
 
 
+class _SignatureOfRun:
+    """The signature of the function, for `inspect`: it takes an object with a `__get__` for a builtin."""
+
+    def __get__(self, task: Any, owner: type) -> Any:
+        from inspect import signature
+
+        if task is None:
+            raise AttributeError("__signature__")
+        try:
+            return signature(task.run)
+        except ValueError as error:  # a builtin that does not tell
+            raise AttributeError(str(error)) from None
+
+
 class Method:
     """Mixin of tasks made from functions."""
 
     run: Callable[..., Any]
+    __signature__ = _SignatureOfRun()
     #: What a ``classmethod`` or ``staticmethod`` says that it receives; None: an object, if it is defined in its class.
     method: type | None = None
 
@@ -42,6 +57,7 @@ class TaskOfObject:
     """A task as a method of an object: the object is the first argument of each call."""
 
     __slots__ = ("_object", "_task")
+    __signature__ = _SignatureOfRun()
 
     def __init__(self, task: Any, instance: object) -> None:
         self._task = task

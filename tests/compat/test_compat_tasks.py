@@ -120,6 +120,7 @@ def test_a_function_task_keeps_name_and_documentation():
     assert isinstance(made, FunctionTask)
     assert isinstance(made, Task)
     assert (made.name, made.__name__, made.__doc__, made.__wrapped__) == ("add", "add", "Add two numbers.", add)
+    assert list(inspect.signature(made).parameters) == ["x", "y", "mapped", "task_args", "upstream_tasks", "flow"]
     assert pickle.loads(pickle.dumps(Task(name="x"))).name == "x"
     with pytest.raises(TypeError, match="callable"):
         FunctionTask(3)
