@@ -49,7 +49,9 @@ ANSWERS = (
     ("a resume of 100,000 children, to its first body", "resuming", r".*: first body"),
     ("live progress, 10,000 children on a cluster", "watching", r"cluster, .*, (wall|cpu)"),
     ("a flow of one task, over raw Dask", "one task", r".*"),
-    ("10,000 calls by `.submit` in a flow function", "functions", r".* by submit, (wall|cpu)"),
+    ("10,000 calls by `.submit` in a flow function", "functions", r"10,000 calls by submit, (wall|cpu)"),
+    ("a chain of 1,000 calls by `.submit`", "functions", r"a chain of .* by submit, (wall|cpu)"),
+    ("a tree of 512 calls by `.submit`", "functions", r"a tree of .* by submit, (wall|cpu)"),
     ("`import prefectish`", "imports", r"import prefectish, (wall|cpu)"),
 )
 UNITS = {"us a child": "microseconds", "bytes a child": "bytes"}

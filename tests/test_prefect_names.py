@@ -38,7 +38,8 @@ HERE = {"prefect.cache_policies", "prefect.config", "prefect.environments", "pre
 #: What is code in a sentence of the table: calls and options, settings, dotted names.
 CODE = (
     r"@task\([^)]*\)",
-    r"\w+=\w+\([^)]*\)", r"\w+=(?:\.\.\.|True|False)", r"\w+=", r"[\w.]+\([^)]*\)", r"PREFECTISH_\.\.\.",
+    r"\w+=\w+\([^)]*\)", r"\w+=\[\.\.\.\]", r"\w+=(?:\.\.\.|True|False)", r"\w+=",
+    r"[\w.]+\([^)]*\)(?:\.\w+(?:\([^)]*\))?)*", r"\w+(?:\.\w+)+\['\w+'\]", r"PREFECTISH_\.\.\.",
     r"~/[\w.]+/[\w.]+", r"\w+(?:\.\w+)+",
 )  # fmt: skip
 
