@@ -335,7 +335,9 @@ def test_overlap_of_scheduled_runs(place: Path, policy: str, expected: list[str]
     assert [row.state for row in taken_with_times(place, policy, [-1.0, 100.0])] == expected
 
 
-@pytest.mark.parametrize("times", [[-7200.0, -3600.0], [-1.0, -1.0]], ids=["missed", "at once"])
+@pytest.mark.parametrize(
+    "times", [[-7200.0, -3600.0], [-1.0, -1.0], [100.0, 100.0]], ids=["missed", "at once", "at once, taken in time"]
+)
 def test_times_that_were_missed_or_are_the_same_follow_one_another(place: Path, times: list[float]) -> None:
     assert [row.state for row in taken_with_times(place, "skip", times)] == ["driven", "waiting"]
 

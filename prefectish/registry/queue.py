@@ -118,7 +118,7 @@ def overlap_of(
         return Overlap.LEAVE_TO_NEWER
     if not begun:
         return Overlap.BEGIN
-    if policy == "queue" or due < min(begun):
+    if policy == "queue" or due <= min(begun):
         return Overlap.WAIT
     return Overlap.SKIP if policy == "skip" else Overlap.CANCEL_OTHERS
 

@@ -44,6 +44,7 @@ class _Served:
     def turn(self, now: float) -> None:
         """Begin what is due."""
         self.open = [run for run in self.open if not run.state.is_finished() and not _is_over(run)]
+        self.begun = {run.id: self.begun[run.id] for run in self.open if run.id in self.begun}
         self.waiting.extend(due_events([self.schedule], self.since, now, self.options.catch_up))
         self.since = now
         while self.waiting:
