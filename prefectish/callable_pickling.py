@@ -120,5 +120,7 @@ def reduce_view(view: memoryview) -> tuple[Any, ...]:
 
 def _view(content: Any, form: Any, shape: tuple[int, ...], readonly: bool) -> memoryview:
     plain = memoryview(content).cast("B")
+    if plain.readonly and not readonly:  # some ways here end in bytes
+        plain = memoryview(bytearray(plain))
     view: memoryview = plain.cast(form, shape) if plain.nbytes else plain.cast(form)  # an empty one has no shape
     return view.toreadonly() if readonly else view

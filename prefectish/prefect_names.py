@@ -348,7 +348,7 @@ ATTRIBUTES: Mapping[str, Mapping[str, str]] = {
     },
     "future": {
         "get_state": "write future.state",
-        "task_run_id": "write future.name, or future.state.context['task_run_id'] once it has ended",
+        "task_run_id": "write future.name; in the body it is context.task_run_id",
         "aresult": "write await future",
         "get": "write future.result()",
         "value": "write future.result()",

@@ -111,6 +111,7 @@ def test_e2_view_of_memory_stays_one_on_its_way(spelling):
         "writable": (memoryview(bytearray(b"ab")), [97, 98]),
         "numbers": (memoryview(array.array("d", [0.5, 2.0])), [0.5, 2.0]),
         "every other": (memoryview(b"a-b-")[::2], [97, 98]),
+        "every other, writable": (memoryview(bytearray(b"a-b-"))[::2], [97, 98]),
         "empty": (memoryview(b""), []),
     }
     for name, (view, items) in views.items():

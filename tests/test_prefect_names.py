@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from importlib import import_module
+from operator import attrgetter
 from pathlib import Path
 
 import pytest
@@ -249,6 +250,15 @@ def test_mr6_attribute_that_is_not_here_says_what_to_write(kind: str) -> None:
             found.no_such_name  # noqa: B018
         assert "write task" not in str(caught.value)
         assert not hasattr(found, "_no_such_name")
+
+
+@pytest.mark.parametrize("kind", sorted(ATTRIBUTES.keys() - {"context"}))
+def test_mr6_what_is_to_be_written_instead_is_there(kind: str) -> None:
+    found = kept()[kind][0]
+    for instead in ATTRIBUTES[kind].values():
+        for attribute, key in re.findall(rf"\b{kind}\.([\w.]+)(\['\w+'\])?", instead):
+            value = attrgetter(attribute.rstrip("."))(found)
+            assert not key or key.strip("[']") in value
 
 
 @pytest.mark.parametrize("name", sorted(OF_FLOWS))
