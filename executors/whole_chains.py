@@ -18,13 +18,22 @@ WHOLE = 0
 
 
 def goes_whole(job: Job) -> bool:
-    """Whether a job, one of many, can go as one Dask task: all of a chain in which each step reads the one before."""
+    """Whether a job, one of many, can go as one Dask task: all of a chain in which each step reads the one before.
+
+    Only the last may be read elsewhere.
+    """
     chain = job.chain
     if job.index >= 0 or len(job.positions) < 2 or len(job.positions) < len(chain.steps) or job.submission:
         return False
     if job.solo or job.every_step or job.probe_only or job.starts or chain.steps[0].precedence == CALL:
         return False  # each step is asked for by itself, or starts from a state of its own
-    return all(_fits(chain, position, spec) for position, spec in enumerate(chain.steps))
+    return not _is_read_elsewhere(chain) and all(_fits(chain, n, spec) for n, spec in enumerate(chain.steps))
+
+
+def _is_read_elsewhere(chain: ChainSpec) -> bool:
+    """Whether steps outside a chain read one that has others behind it: they would wait for those, too."""
+    again = {k for spec in chain.steps if spec.task.max_retries for kind, k in spec.wiring if kind is STEP}
+    return any(position < len(chain.steps) - 1 and position not in again for position in chain.wanted)
 
 
 def _fits(chain: ChainSpec, position: int, spec: StepSpec) -> bool:

@@ -68,6 +68,17 @@ def test_step_that_could_run_beside_another_is_not_put_behind_it():
     assert not goes_whole(first_job(make)[1])
 
 
+def test_step_that_others_wait_for_is_not_held_up_by_the_one_behind_it():
+    def make():
+        one, other = inc(1), inc(2)
+        inc(one)
+        add(one, other)
+
+    assert not goes_whole(first_job(make)[1])
+    again = task(lambda x: x, max_retries=1, retry_delay=0)
+    assert goes_whole(first_job(lambda: chained(1, link=again))[1]), "a step that may read its input again is no other"
+
+
 @pytest.mark.parametrize(
     "options",
     [{"crash_retries": 1}, {"expected_duration": 5.0}, {"resources": lambda x: {"gpu": x}}],
@@ -132,8 +143,18 @@ def test_large_results_that_only_the_next_step_reads_are_dropped_and_others_stay
     assert [*large] == [(0, 1)], "the end of a chain is a result"
 
 
-def test_large_result_stays_for_what_begins_elsewhere(monkeypatch):
+def test_chain_leaves_the_same_large_results_however_long_its_bodies_take(monkeypatch):
+    """What is left is read from there: Dask makes it again if its worker dies, on one that may be quicker."""
+    grow = task(lambda x: "x" * 2000, name="grow")
+    _, quick = run_whole(lambda: grow(grow(1)), keep=1000)
     monkeypatch.setattr(worker, "WHOLE_SECONDS", -1.0)
+    records, slow = run_whole(lambda: grow(grow(1)), keep=1000)
+    assert begun(records) == [True, True]
+    assert [*slow] == [*quick] == [(0, 1)]
+
+
+def test_large_result_stays_for_what_begins_elsewhere(monkeypatch):
+    monkeypatch.setattr(lifetime, "seconds_left", lambda: 3600.0)
     grow = task(lambda x: "x" * 2000, name="grow")
     records, large = run_whole(lambda: grow(grow(1)), keep=1000)
     assert begun(records) == [True, False]

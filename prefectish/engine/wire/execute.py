@@ -314,14 +314,18 @@ def _run_branch(
                 states.pop(p, None)
         return packed
 
-    may = partial(_goes_on, may, perf_counter() + WHOLE_SECONDS)
+    may = partial(_goes_on, may, large, perf_counter() + WHOLE_SECONDS)
     records = run_steps(chain, positions, index, items, states, starts, pack_and_drop, False, may)
     return [(p, _discarded(record, chain, p, used[p]) if p in used else record) for p, record in records]
 
 
-def _goes_on(may_begin: Callable[[int], bool], end: float, position: int) -> bool:
-    """Whether a step of a whole chain begins here: none does after a long body, nor where the process will end."""
-    if position and (perf_counter() > end or lifetime.seconds_left() is not None):
+def _goes_on(may_begin: Callable[[int], bool], large: Mapping[Any, Any], end: float, position: int) -> bool:
+    """Whether a step of a whole chain begins here: none does where the process will end, nor after a long body.
+
+    But where a large result waits for it, it begins however long that took. Else the result would be left for it, and
+    were it lost and made again by quicker bodies, the step would run here a second time, and use the result up.
+    """
+    if position and (lifetime.seconds_left() is not None or (perf_counter() > end and not large)):
         return False
     return may_begin(position)
 
