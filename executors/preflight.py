@@ -91,26 +91,27 @@ def _ask(client: Client) -> dict[str, Versions]:
     """Return the versions of Python and prefectish by address; without those that do not answer."""
     known = _known.setdefault(client, _Known())
     place = f"scheduler {client.scheduler.address}"
-    presence = _look(client) if known.versions else None
-    if presence is None or presence.scheduler not in known.versions:
+    versions = known.versions  # a run of another thread may replace them meanwhile
+    presence = _look(client) if versions else None
+    if presence is None or presence.scheduler not in versions:
         known.presence, known.versions = None, {}
         try:
-            versions: Versions = client.run_on_scheduler(eval, _QUESTION)
+            there: Versions = client.run_on_scheduler(eval, _QUESTION)
         except ValueError:  # it does not run functions: some clusters are set up so
-            return {f"worker {address}": there for address, there in _ask_workers(client, None).items()}
-        presence = _look(client) if versions[1] == prefectish.__version__ else None
+            return {f"worker {address}": answer for address, answer in _ask_workers(client, None).items()}
+        presence = _look(client) if there[1] == prefectish.__version__ else None
         if presence is None:
-            workers = {f"worker {address}": there for address, there in _ask_workers(client, None).items()}
-            return {place: versions, **workers}
-        known.versions[presence.scheduler] = versions
+            workers = {f"worker {address}": answer for address, answer in _ask_workers(client, None).items()}
+            return {place: there, **workers}
+        versions = {presence.scheduler: there}
     present = {presence.scheduler, *presence.workers.values()}
-    known.versions = {ident: there for ident, there in known.versions.items() if ident in present}
-    new = [address for address, ident in presence.workers.items() if ident not in known.versions]
-    for address, there in (_ask_workers(client, new) if new else {}).items():
-        known.versions[presence.workers[address]] = there
-    known.presence = presence
-    answered = {f"worker {a}": known.versions[i] for a, i in presence.workers.items() if i in known.versions}
-    return {place: known.versions[presence.scheduler], **answered}
+    versions = {ident: there for ident, there in versions.items() if ident in present}
+    new = [address for address, ident in presence.workers.items() if ident not in versions]
+    for address, answer in (_ask_workers(client, new) if new else {}).items():
+        versions[presence.workers[address]] = answer
+    known.presence, known.versions = presence, versions
+    answered = {f"worker {a}": versions[i] for a, i in presence.workers.items() if i in versions}
+    return {place: versions[presence.scheduler], **answered}
 
 
 def _ask_workers(client: Client, which: list[str] | None) -> dict[str, Versions]:

@@ -63,3 +63,15 @@ def test_plugins_that_are_there_are_not_sent_again(client):
     with connect(client=client) as connection:
         assert connection.presence.scheduler == client.sync(client.scheduler.identity, n_workers=0)["id"]
         assert connection.maximum_threads() == connection.total_threads()
+
+
+def test_run_of_another_thread_that_begins_meanwhile_takes_no_answers_away(client, monkeypatch):
+    real = preflight._ask_workers
+
+    def ask(*given):
+        monkeypatch.setattr(preflight, "_ask_workers", real)
+        preflight._known[client].versions = {}  # as the other one does where it finds another scheduler, or none
+        return real(*given)
+
+    monkeypatch.setattr(preflight, "_ask_workers", ask)
+    assert preflight.preflight(client).workers.keys() == client.scheduler_info(n_workers=-1)["workers"].keys()
