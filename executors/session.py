@@ -314,7 +314,8 @@ class ClusterSession:
         self, bundle: Bundle, chain: PackedChain, graph: dict[Key, Any], open_keys: dict[Key, OpenKey]
     ) -> None:
         submission = 0 if bundle.columns is not None else bundle.jobs[0].submission
-        which = f"chain-{bundle.chain.ident}" if bundle.number == WHOLE else f"batch-{bundle.number}"
+        # A whole chain has the key of its first step: whoever reads keys or notes of what runs finds it by that.
+        which = bundle.rows[0] if bundle.number == WHOLE else f"batch-{bundle.number}"
         key: Key = (f"{bundle.chain.steps[0].slug}-{self.run_id}", which, submission)
         lowered = lower_batch(bundle, chain, key, self.options)
         graph.update(lowered.graph)

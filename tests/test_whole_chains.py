@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 import signal
+import time
 from collections import Counter
 from itertools import accumulate
 
@@ -20,7 +21,7 @@ from prefectish.engine.state import Crashed
 from prefectish.engine.wire import execute as worker
 from prefectish.engine.wire.messages import open_batch
 from prefectish.engine.wire.pack import pack_chain, pickle_tasks
-from prefectish.engine.worker import lifetime
+from prefectish.engine.worker import lifetime, running
 from prefectish.executors import DaskExecutor, session
 from prefectish.executors.whole_chains import CROWD, goes_whole
 from prefectish.triggers import all_finished
@@ -167,6 +168,36 @@ def test_nothing_but_the_first_step_begins_where_the_process_will_end(monkeypatc
     assert begun(run_whole(lambda: chained(1))[0]) == [True, False, False, False]
 
 
+def test_nothing_begins_where_the_first_step_by_itself_would_be_refused(monkeypatch):
+    now = time.monotonic()
+    monkeypatch.setattr(lifetime, "began_at", now - 1000.0)
+    monkeypatch.setattr(lifetime, "ends_at", now + 20.0)
+    monkeypatch.setattr(lifetime, "refuse", lambda needed, left: worker.NotHere("its worker ends soon"))
+    with pytest.raises(worker.NotHere):
+        run_whole(lambda: chained(1))
+
+
+def test_chain_is_noted_as_its_first_step_while_it_runs(monkeypatch):
+    """By this note the scheduler knows what a worker that died was running, and blames nothing else."""
+    noted = []
+    monkeypatch.setattr(running, "begin", lambda *body: noted.append(running.Body(*body)) or 0)
+    monkeypatch.setattr(running, "end", noted.append)
+    records, _ = run_whole(lambda: chained(1))
+    assert begun(records) == [True] * LINKS
+    assert noted == [running.Body(running.number_of("inc-1"), -1, 0), 0]
+
+
+def test_async_bodies_are_called_in_the_thread_of_the_worker(monkeypatch):
+    """Of another one no body could secede that waits for a run on its own cluster."""
+
+    @task(async_concurrency=2)
+    async def later(x):
+        return x + 1
+
+    monkeypatch.setattr(worker, "side_by_side", None)
+    assert [record.state.result for record in run_whole(lambda: chained(1, link=later))[0]] == [2, 3, 4, 5]
+
+
 # ---------------------------------------------------------------------- on a cluster
 
 
@@ -199,6 +230,7 @@ def test_many_chains_are_one_dask_task_each_and_few_are_one_for_each_step(dask, 
     assert len(state.result) == many * LINKS
     assert all(each.is_successful() for each in state.result.values())
     assert len(sent) == many
+    assert {key[1:] for key in sent} == {(-1, 0)}, "as in the notes of what runs"
     del sent[:]
     run(dask, chained, 3)
     assert len(sent) == 3 * LINKS

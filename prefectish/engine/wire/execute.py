@@ -227,7 +227,8 @@ def execute_batch(payload: bytes, calls: bytes, *values: StepResult) -> Batch:
         return Batch(gathered.packed(process_name()), {})
     chain = _with_values(opened.value, values) if values else opened.value
     gathered, large = Gathered(len(chain.steps)), dict[tuple[int, int], Any]()
-    options, most = (keep, verify, probe_only), chain.steps[0].task.async_concurrency
+    options = keep, verify, probe_only
+    most = None if chain.batch_size is None else chain.steps[0].task.async_concurrency  # a whole chain has one branch
     if most is not None:
         runnable = {number: branch for number, branch in enumerate(branches) if number not in omitted}
         ended = _run_side_by_side(chain, runnable, values, options, large, most)
@@ -304,6 +305,20 @@ def _run_branch(
     may = partial(may_begin, chain, index, submission)
     if index >= 0 or probe_only:
         return run_steps(chain, positions, index, items, dict(given), starts, pack, probe_only, may, called)
+    return _run_whole(chain, number, (index, positions, items, given, starts, submission), pack, large)
+
+
+def _run_whole(
+    chain: ChainSpec,
+    number: int,
+    branch: tuple[Any, ...],
+    pack: Callable[[int, Record], Record],
+    large: dict[tuple[int, int], Any],
+) -> list[tuple[int, Record]]:
+    """Run the steps of a whole chain of single tasks; to who asks what runs here it is its first step."""
+    index, positions, items, given, starts, submission = branch
+    first, named = chain.steps[positions[0]], (chain.key, positions[0])
+    lifetime.check(named, (named, index, submission), first.expected)
     states, used = dict(given), dict[int, int]()
 
     def pack_and_drop(position: int, record: Record) -> Record:
@@ -314,8 +329,13 @@ def _run_branch(
                 states.pop(p, None)
         return packed
 
+    may = partial(may_begin, chain, index, submission)
     may = partial(_goes_on, may, large, perf_counter() + WHOLE_SECONDS)
-    records = run_steps(chain, positions, index, items, states, starts, pack_and_drop, False, may)
+    slot = running.begin(running.number_of(first.slug), index, submission)
+    try:
+        records = run_steps(chain, positions, index, items, states, starts, pack_and_drop, False, may)
+    finally:
+        running.end(slot)
     return [(p, _discarded(record, chain, p, used[p]) if p in used else record) for p, record in records]
 
 
