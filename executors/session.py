@@ -67,7 +67,7 @@ from prefectish.executors.same_modules import SameModules
 from prefectish.executors.shared_values import SharedValues
 from prefectish.executors.shipping import Shipment
 from prefectish.executors.waker import Waker
-from prefectish.executors.whole_chains import CROWD, WHOLE, goes_whole, whole
+from prefectish.executors.whole_chains import CROWD, WHOLE, goes_whole, place_of, whole
 from prefectish.kinds import is_a
 
 #: How long the cluster may take to send small values before it is asked again, at first and at most, in seconds.
@@ -314,9 +314,7 @@ class ClusterSession:
         self, bundle: Bundle, chain: PackedChain, graph: dict[Key, Any], open_keys: dict[Key, OpenKey]
     ) -> None:
         submission = 0 if bundle.columns is not None else bundle.jobs[0].submission
-        # A whole chain has the key of its first step: whoever reads keys or notes of what runs finds it by that.
-        which = bundle.rows[0] if bundle.number == WHOLE else f"batch-{bundle.number}"
-        key: Key = (f"{bundle.chain.steps[0].slug}-{self.run_id}", which, submission)
+        key: Key = (f"{bundle.chain.steps[0].slug}-{self.run_id}", place_of(bundle), submission)
         lowered = lower_batch(bundle, chain, key, self.options)
         graph.update(lowered.graph)
         self._turns[key] = bundle.turn
@@ -473,7 +471,8 @@ class ClusterSession:
 
     def _give_up(self, entry: OpenKey, loss: Lost, own: bool = False) -> None:
         """Report jobs as lost; one that follows another, or went whole, is taken back, unless the loss is its own."""
-        if (entry.follows or entry.is_whole) and not own and not loss.fatal:
+        found_none = entry.is_whole and loss.cause is LossCause.NO_WORKERS  # its steps would wait for one once more
+        if (entry.follows or entry.is_whole) and not (own or loss.fatal or found_none):
             self._done.extend(taken_back(job) for job in entry.jobs)
         else:
             self._done.extend(Receipt(job, (), loss) for job in entry.jobs)

@@ -49,3 +49,11 @@ def whole(job: Job) -> Bundle:
     bundle = Bundle(WHOLE, job.chain, [job.index], None, [job])
     bundle.turn = job.turn
     return bundle
+
+
+def place_of(bundle: Bundle) -> int | str:
+    """Return what tells the key of a bundle from others of its first step.
+
+    A whole chain has the key of that step by itself: whoever reads keys, or notes of what runs, finds it by that.
+    """
+    return bundle.rows[0] if bundle.number == WHOLE else f"batch-{bundle.number}"

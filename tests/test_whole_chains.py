@@ -16,6 +16,7 @@ from jobs import jobs_of
 from real import note, notes
 
 from prefectish import Flow, task
+from prefectish.engine.jobs.protocol import LossCause, Lost
 from prefectish.engine.jobs.references import Discarded, LeftOnWorker
 from prefectish.engine.state import Crashed
 from prefectish.engine.wire import execute as worker
@@ -23,7 +24,8 @@ from prefectish.engine.wire.messages import open_batch
 from prefectish.engine.wire.pack import pack_chain, pickle_tasks
 from prefectish.engine.worker import lifetime, running
 from prefectish.executors import DaskExecutor, session
-from prefectish.executors.whole_chains import CROWD, goes_whole
+from prefectish.executors.open_keys import OpenKey
+from prefectish.executors.whole_chains import CROWD, goes_whole, whole
 from prefectish.triggers import all_finished
 
 LINKS = 4
@@ -95,6 +97,18 @@ def test_single_steps_rows_of_maps_and_later_attempts_do_not_go_whole():
     job = first_job(lambda: chained(1))[1]
     job.submission = 1
     assert not goes_whole(job)
+
+
+@pytest.mark.parametrize(("cause", "is_tried_again"), [(LossCause.KILLED_WORKER, True), (LossCause.NO_WORKERS, False)])
+def test_chain_whose_worker_died_goes_step_by_step_and_one_that_found_none_is_lost(cause, is_tried_again):
+    """It has waited for a worker as long as it may; its steps would wait as long once more."""
+    lost, job = Lost(cause), first_job(lambda: chained(1))[1]
+    a_session = object.__new__(session.ClusterSession)
+    a_session._done = []
+    a_session._give_up(OpenKey(whole(job), None, None), lost)
+    (receipt,) = a_session._done
+    assert receipt.lost is (None if is_tried_again else lost)
+    assert [record.begun for _, record in receipt.records] == [False] * LINKS * is_tried_again
 
 
 # ---------------------------------------------------------------------- on a worker
