@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 
 import pytest
 from bodies import inc, inverse
@@ -125,3 +126,25 @@ def test_call_that_is_given_up_goes_on():
 
     asyncio.run(flow(leaves, history=False)())
     assert ended == [1, 1]
+
+
+def test_call_whose_time_was_up_is_waited_for_again():
+    released = threading.Event()
+
+    @task
+    async def late():
+        while not released.is_set():
+            await asyncio.sleep(0.01)
+        return 7
+
+    async def asks_again():
+        called = late()
+        try:
+            for _ in range(2):
+                with pytest.raises(asyncio.TimeoutError):
+                    await asyncio.wait_for(asyncio.ensure_future(called), 0.01)
+        finally:
+            released.set()
+        return [await asyncio.create_task(called), await asyncio.create_task(called)]
+
+    assert asyncio.run(flow(asks_again, executor="threads", history=False)()) == [7, 7]
