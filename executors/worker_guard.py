@@ -15,6 +15,7 @@ from typing import Any
 from distributed import get_worker
 
 from prefectish.engine.capture import Value, capture
+from prefectish.engine.worker import recall
 from prefectish.engine.worker.running import open_note
 from prefectish.executors import lifetimes
 from prefectish.executors.same_modules import TOPIC, OtherModules
@@ -57,6 +58,7 @@ def _admit(python: tuple[int, int], marks: Sequence[tuple[Any, str]]) -> None:
     if text is None:
         lifetimes.announce_end()
         open_note(get_worker().address)
+        recall.is_dropped = _is_dropped
         return
     worker = get_worker()
     if not getattr(worker, "prefectish_sent_away", False):
@@ -64,6 +66,13 @@ def _admit(python: tuple[int, int], marks: Sequence[tuple[Any, str]]) -> None:
         worker.log_event(TOPIC, {"worker": worker.address, "text": text})
         worker.loop.add_callback(worker.close_gracefully, restart=False, reason="prefectish-does-not-fit")
     raise OtherModules(text)
+
+
+def _is_dropped() -> bool:
+    """Whether Dask has cancelled the task that this thread runs: it cannot end it."""
+    worker = get_worker()
+    task = worker.state.tasks.get(worker.get_current_task())
+    return task is None or task.state == "cancelled"
 
 
 def _complaint(python: tuple[int, int], marks: Sequence[tuple[Any, str]]) -> str | None:

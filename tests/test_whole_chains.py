@@ -13,7 +13,7 @@ import dask
 import pytest
 from distributed import Client, LocalCluster
 from jobs import jobs_of
-from real import note, notes
+from real import note, notes, until, wait_for_file
 
 from prefectish import Flow, task
 from prefectish.engine.jobs.protocol import LossCause, Lost
@@ -330,3 +330,34 @@ def test_result_that_is_read_at_once_is_not_held_while_other_chains_begin(dask, 
     held = [0]
     held += accumulate(1 if line == "first" else -1 for line in notes(path))
     assert max(held) <= sum(dask_client.nthreads().values())
+
+
+def test_no_further_step_begins_once_the_run_is_cancelled(dask, dask_client, tmp_path):
+    """A large result would have the steps go on; nobody waits for it any more."""
+    path, goes_on = tmp_path / "notes", tmp_path / "goes on"
+
+    @task
+    def begin(x):
+        note(path, "first")
+        wait_for_file(goes_on)
+        return b"x" * 100_000
+
+    @task
+    def end(x):
+        note(path, "last")
+
+    with Flow("chains") as flow:
+        for x in range(crowd_of(dask_client)):
+            end(begin(x))
+    flow_run = flow.start(executor=dask, history=False)
+    until(lambda: notes(path))
+    flow_run.cancel()
+    assert flow_run.wait(60).is_finished()
+
+    def kept(dask_worker):
+        return {task.state for key, task in dask_worker.state.tasks.items() if key[0].startswith("begin-")}
+
+    until(lambda: set().union(*dask_client.run(kept).values()) == {"cancelled"})  # the message has come
+    goes_on.touch()
+    until(lambda: not any(dask_client.run(kept).values()))
+    assert set(notes(path)) == {"first"}

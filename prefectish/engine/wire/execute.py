@@ -18,7 +18,7 @@ from prefectish.engine.state import Failed, Mapped, Pending, State, Success
 from prefectish.engine.state_column import SUCCEEDED, replaced
 from prefectish.engine.wire.bare_rows import BareRows
 from prefectish.engine.wire.messages import Batch, Call, Gathered, StepResult
-from prefectish.engine.worker import lifetime, running
+from prefectish.engine.worker import lifetime, recall, running
 from prefectish.engine.worker.attempt import Called
 from prefectish.engine.worker.attempt_context import AttemptContext
 from prefectish.engine.worker.logs.capture import SETTINGS, listen
@@ -347,6 +347,8 @@ def _goes_on(may_begin: Callable[[int], bool], large: Mapping[Any, Any], end: fl
     """
     if position and (lifetime.seconds_left() is not None or (perf_counter() > end and not large)):
         return False
+    if position and recall.is_dropped is not None and recall.is_dropped():
+        return False  # its run was cancelled, or has ended: Dask ends no task that runs
     return may_begin(position)
 
 

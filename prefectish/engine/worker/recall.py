@@ -8,7 +8,7 @@ job itself (``PoolJob.may_begin`` of ``executors/pool_session.py``).
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from threading import get_ident
 
 from prefectish.engine.jobs.job import ChainSpec, Job
@@ -27,6 +27,8 @@ latest: dict[int, Body] = {}
 begun: deque[Body] = deque(maxlen=REMEMBERED)
 #: Rows and submissions of the jobs that were recalled, by chain; empty unless a run was stopped, paused or limited.
 recalled: dict[ChainKey, set[tuple[int, int]]] = {}
+#: Whether nobody waits any more for what this thread runs, as the executor knows; None where it cannot.
+is_dropped: Callable[[], bool] | None = None
 
 
 def may_begin(chain: ChainSpec, index: int, submission: int, position: int) -> bool:
