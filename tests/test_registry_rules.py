@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 import pytest
 from postgres import binaries, server
+from real import until
 from sqlalchemy import insert, select, update
 
 import prefectish
@@ -115,6 +116,7 @@ def test_run_that_was_begun_is_continued_while_another_one_is_open(store: Histor
 def test_run_that_waits_to_be_continued_counts_as_open(store: HistoryStore) -> None:
     deployment = deployed(store, overlap="skip")
     first = asked(deployment)
+    altered(store, requested, asked=90.0)  # it was there when the time of the next one came
     assert queue.give_back(store, begin(store), "its driver is dead", began=True)
     queue.put_off(store, begin(store), until=1000.0)
     asked(deployment, 110.0)
@@ -376,6 +378,7 @@ def test_full_disk_ends_no_agent(
     working.start()
     try:
         state = prefectish.attach(run).wait(LIMIT)
+        until(lambda: not agent._drivers, LIMIT)  # its process has ended too
     finally:
         agent.stop()
         working.join()

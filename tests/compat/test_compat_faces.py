@@ -47,7 +47,11 @@ def test_loggers_are_called_what_they_were(executor, caplog):
 def test_classes_of_states_are_those_that_there_were():
     from prefect.engine.state import Failed, Pending, State, Submitted, Success
 
-    assert Failed.children(names_only=True) == ["TriggerFailed", "TimedOut", "ValidationFailed"]
+    assert Failed.children(names_only=True)[:3] == [
+        "TriggerFailed",
+        "TimedOut",
+        "ValidationFailed",
+    ]  # then those of others
     assert set(Success.children(names_only=True)) == {"Cached", "Mapped", "Skipped"}
     assert set(Pending.children(names_only=True)) == {"Scheduled", "Paused", "Resume", "Retrying"}
     names = State.children(include_self=True, names_only=True)
