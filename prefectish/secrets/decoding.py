@@ -103,15 +103,19 @@ def copies(text: str) -> Iterator[Copy]:
     >>> list(copies("a%26b"))[1].span(1, 2)
     (1, 4)
     """
-    steps: tuple[_Step, ...] = ()
-    yield Copy(text, steps)
+    yield Copy(text, ())
     kinds = {str(token.lastgroup) for token in _tokens(text)}
     for own in _ENCODERS:
         if kinds & own and kinds - own:
-            decoded, step = _decoded(text, own)
-            yield Copy(decoded, (step,))
+            yield from _copies_by(text, own)
+    yield from _copies_by(text)
+
+
+def _copies_by(text: str, own: frozenset[str] | None = None) -> Iterator[Copy]:
+    """Yield what a text reads, each copy decoded once more; by the tokens of one encoder alone, if `own` has them."""
+    steps: tuple[_Step, ...] = ()
     for _ in range(DEEPEST):
-        decoded, step = _decoded(text)
+        decoded, step = _decoded(text, own)
         if decoded == text:
             return
         text, steps = decoded, (*steps, step)

@@ -52,8 +52,8 @@ def test_classes_of_states_are_those_that_there_were():
         "TimedOut",
         "ValidationFailed",
     ]  # then those of others
-    assert set(Success.children(names_only=True)) == {"Cached", "Mapped", "Skipped"}
-    assert set(Pending.children(names_only=True)) == {"Scheduled", "Paused", "Resume", "Retrying"}
+    assert set(Success.children(names_only=True)) >= {"Cached", "Mapped", "Skipped"}
+    assert set(Pending.children(names_only=True)) >= {"Scheduled", "Paused", "Resume", "Retrying"}
     names = State.children(include_self=True, names_only=True)
     assert {"State", "Queued", "Submitted", "ClientFailed"} <= set(names)
     assert "Crashed" not in names
