@@ -76,6 +76,7 @@ def test_x16_value_is_masked_however_it_is_written(name, value):
 
 @given(value=VALUES, names=st.lists(st.sampled_from(sorted(ENCODERS)), min_size=2, max_size=3))
 @example(value='0000"\\', names=["csv", "csv"])
+@example(value='0000"\\', names=["csv", "database URL"])
 def test_value_is_masked_in_encodings_of_encodings(value, names):
     text = value
     for name in names:

@@ -16,6 +16,8 @@ from html import unescape
 
 #: A text is decoded at most so often; no program shows a value in deeper nesting.
 DEEPEST = 12
+#: A text has at most so many copies: each is read by all encoders together, and by each of them alone.
+MOST_COPIES = 24
 _HEX = "[0-9A-Fa-f]"
 #: A character of several bytes of UTF-8, each written as {0}.
 _UTF8 = "(?: {0}[CDcd]H {0}[89ABab]H | {0}[Ee]H (?: {0}[89ABab]H ){{2}} | {0}[Ff][0-4] (?: {0}[89ABab]H ){{3}} )"
@@ -80,15 +82,15 @@ class _Step:
 class Copy:
     """A decoded copy of a text; `text` is what it reads."""
 
-    __slots__ = ("_steps", "text")
+    __slots__ = ("steps", "text")
 
     def __init__(self, text: str, steps: tuple[_Step, ...]) -> None:
         self.text = text
-        self._steps = steps
+        self.steps = steps
 
     def span(self, start: int, end: int) -> tuple[int, int]:
         """Return the part of the original text that a part of the copy came from."""
-        for step in reversed(self._steps):
+        for step in reversed(self.steps):
             start, end = step.span(start, end)
         return start, end
 
@@ -103,23 +105,18 @@ def copies(text: str) -> Iterator[Copy]:
     >>> list(copies("a%26b"))[1].span(1, 2)
     (1, 4)
     """
-    yield Copy(text, ())
-    kinds = {str(token.lastgroup) for token in _tokens(text)}
-    for own in _ENCODERS:
-        if kinds & own and kinds - own:
-            yield from _copies_by(text, own)
-    yield from _copies_by(text)
-
-
-def _copies_by(text: str, own: frozenset[str] | None = None) -> Iterator[Copy]:
-    """Yield what a text reads, each copy decoded once more; by the tokens of one encoder alone, if `own` has them."""
-    steps: tuple[_Step, ...] = ()
-    for _ in range(DEEPEST):
-        decoded, step = _decoded(text, own)
-        if decoded == text:
-            return
-        text, steps = decoded, (*steps, step)
-        yield Copy(text, steps)
+    found, seen = [Copy(text, ())], {text}
+    for copy in found:
+        yield copy
+        if len(copy.steps) == DEEPEST:
+            continue
+        kinds = {str(token.lastgroup) for token in _tokens(copy.text)}
+        alone = [own for own in _ENCODERS if kinds & own and kinds - own]
+        for own in (None, *alone) if kinds else ():
+            decoded, step = _decoded(copy.text, own)
+            if decoded not in seen and len(seen) < MOST_COPIES:
+                seen.add(decoded)
+                found.append(Copy(decoded, (*copy.steps, step)))
 
 
 def _tokens(text: str) -> Iterator[re.Match[str]]:
