@@ -54,6 +54,6 @@ def whole(job: Job) -> Bundle:
 def place_of(bundle: Bundle) -> int | str:
     """Return what tells the key of a bundle from others of its first step.
 
-    A whole chain has the key of that step by itself: whoever reads keys, or notes of what runs, finds it by that.
+    A whole chain has the key of that step by itself, by which notes of what a worker runs are read.
     """
     return bundle.rows[0] if bundle.number == WHOLE else f"batch-{bundle.number}"

@@ -44,7 +44,7 @@ class Error:
 def capture(fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Value | Error:
     """Call `fn` and return its outcome as a value.
 
-    A process that `fn` forked ends here: whoever waits for the outcome does so in the other one.
+    A process that `fn` forked ends here: only the parent process waits for the outcome.
 
     Raises
     ------

@@ -59,7 +59,7 @@ class HistoryStore:
         return self.engine.url.render_as_string(hide_password=False)
 
     def is_there(self) -> bool:
-        """Whether its file is still the one that was opened: what a deleted one is given nobody reads."""
+        """Whether its file is still the one that was opened: rows written to a deleted file are lost."""
         return True
 
     @contextmanager

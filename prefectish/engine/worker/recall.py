@@ -27,7 +27,7 @@ latest: dict[int, Body] = {}
 begun: deque[Body] = deque(maxlen=REMEMBERED)
 #: Rows and submissions of the jobs that were recalled, by chain; empty unless a run was stopped, paused or limited.
 recalled: dict[ChainKey, set[tuple[int, int]]] = {}
-#: Whether nobody waits any more for what this thread runs, as the executor knows; None where it cannot.
+#: Whether the Dask task that this thread runs was cancelled, as the executor knows; None where it cannot.
 is_dropped: Callable[[], bool] | None = None
 
 
