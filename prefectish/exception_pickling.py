@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import builtins
+import re
+import sys
+from collections.abc import Iterator
 from typing import Any
 
 from prefectish.errors import RemoteError, describe, shorten, text_of
@@ -92,3 +96,60 @@ def _loaded(content: bytes | None) -> BaseException | None:
         if is_users(broken):
             raise
         return None
+
+
+def from_record(type_name: str, text: str, traceback: str | None) -> BaseException:
+    """Return an exception of which a record has the name of its class, its text and its traceback.
+
+    It has the class, where that is loaded in this process, and the text; of the attributes only those that Python
+    makes of the text, since no constructor of the user's runs again. A RemoteError is the cause, as of one that comes
+    from another process; and it stands for an exception of a class that is not known here, or would show another text.
+    """
+    stand_in = RemoteError(type_name, text, traceback)
+    cls = _class_of(type_name, traceback or "")
+    if cls is None:
+        return stand_in
+    for arguments in _arguments(cls, text):
+        try:
+            error = _made(cls, arguments)
+            if type(error) is cls and text_of(error) == text:
+                error.__cause__ = stand_in
+                return error
+        except Exception:  # a class with a `__new__` or `__str__` of its own
+            continue
+    return stand_in
+
+
+def _made(cls: type[Exception], arguments: tuple[Any, ...]) -> Exception:
+    """Return an exception of a class, by the constructor of the class of Python's that it is derived from."""
+    error = cls.__new__(cls, *arguments)
+    own = next(base for base in cls.__mro__ if "__init__" in vars(base) and base.__module__ == "builtins")
+    own.__init__(error, *arguments)
+    return error
+
+
+def _class_of(name: str, traceback: str) -> type[Exception] | None:
+    """Return the class of exceptions with a name; its last line in a traceback says in which module it is."""
+    found = [getattr(builtins, name, None), getattr(sys.modules.get("__main__"), name, None)]
+    for path in re.findall(rf"^((?:\w+\.)+){re.escape(name)}(?::|$)", traceback, re.MULTILINE)[-1:]:
+        found.insert(0, getattr(sys.modules.get(path[:-1]), name, None))
+    classes = (cls for cls in found if isinstance(cls, type) and issubclass(cls, Exception) and cls.__name__ == name)
+    return next((cls for cls in classes if not issubclass(cls, RemoteError)), None)
+
+
+def _arguments(cls: type[Exception], text: str) -> Iterator[tuple[Any, ...]]:
+    """Yield what an exception may have been made of that shows a text."""
+    from ast import literal_eval
+
+    errno = re.fullmatch(r"\[Errno (\d+)\] (.*?)(?:: ('.*'|\".*\"))?", text, re.DOTALL)
+    try:
+        if issubclass(cls, OSError) and errno is not None:
+            number, message, file = errno.groups()
+            yield (int(number), message, *(() if file is None else (literal_eval(file),)))
+        if issubclass(cls, KeyError):
+            yield (literal_eval(text),)
+    except (ValueError, SyntaxError, TypeError):
+        pass
+    if not text:
+        yield ()
+    yield (text,)

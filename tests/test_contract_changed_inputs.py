@@ -77,13 +77,30 @@ def test_r11_flow_functions_are_checked_in_tests_too(executor: Any, monkeypatch:
     assert (type(state), str(state.result)) == (Failed, COMPLAINT.format("grow-1[0]"))
 
 
-def test_r11_failed_body_that_changed_an_argument_is_warned_of(caplog: pytest.LogCaptureFixture) -> None:
-    @task
-    def spoil(rows: list[int]) -> None:
-        rows.clear()
-        raise ValueError("no")
+@task(retries=1, retry_delay_seconds=0)
+def spoil(rows: list[int]) -> None:
+    rows.clear()
+    raise ValueError("no")
 
-    with Flow("r11") as built:
-        spoil([1])
-    built.run(history=False, check_inputs=True)
-    assert COMPLAINT.format("spoil-1") in caplog.text
+
+@task
+def reorder(row: dict[str, int]) -> None:
+    row["a"] = row.pop("a")
+
+
+def test_r11_body_that_changes_the_order_of_a_dict_fails(spelled: Any) -> None:
+    rows = [{"a": 1, "b": 2}, {"a": 1}]
+    children = spelled.states(lambda: {"r": reorder.map(rows)}, check_inputs=True)["r"].map_states
+    complaint = COMPLAINT.format("reorder-1[0]").replace("'rows'", "'row'")
+    assert [(type(s), s.message) for s in children][:1] == [(Failed, complaint)]
+    assert children[1].is_successful()
+
+
+def test_r11_failed_body_that_changed_an_argument_is_warned_of(spelled: Any, caplog: pytest.LogCaptureFixture) -> None:
+    def program() -> dict[str, Any]:
+        return {"alone": spelled.call(spoil, [1]), "mapped": spoil.map([[1], [2]])}
+
+    states = spelled.states(program, check_inputs=True)
+    assert [str(s.result) for s in (states["alone"], *states["mapped"].map_states)] == ["no"] * 3  # its own error
+    for name in ("spoil-1[0]" if spelled.in_function else "spoil-1", "spoil-2[0]", "spoil-2[1]"):
+        assert COMPLAINT.format(name) in caplog.text

@@ -82,25 +82,40 @@ def test_e7_calls_of_one_target_fail_but_the_first(executor: Any, tmp_path: Path
     ]
 
 
-def test_e7_equal_names_of_two_tasks_fail_the_second(run: Run, tmp_path: Path) -> None:
-    store = LocalResult(tmp_path)
+def test_e7_equal_names_of_two_tasks_fail_the_second(spelled: Any, tmp_path: Path) -> None:
     one = task(load_body, name="one", target=lambda **_: "same.pkl")
     two = task(load_body, name="two", target=lambda **_: "same.pkl")
     away = task(load_body, name="away", target=lambda **_: "same.pkl", result=LocalResult(tmp_path / "other"))
-    with Flow("e7", result=store) as built:
-        a, b, c = one("mon", "slow"), two("mon", "slow"), away("mon", "B")
-    state = run(built)
-    found = ends([state.result[t] for t in (a, b, c)])
-    assert found == [("Success", "mon/slow"), refused("same.pkl", "one-1", "two-1"), ("Success", "mon/B")]
+
+    def program() -> dict[str, Any]:
+        calls = [(one, "slow"), (two, "slow"), (away, "B")]
+        return {each.name: spelled.call(each, "mon", x) for each, x in calls}
+
+    states = spelled.states(program, result=LocalResult(tmp_path))
+    row = "[0]" if spelled.in_function else ""
+    second = refused("same.pkl", f"one-1{row}", f"two-1{row}")
+    assert ends(states.values()) == [("Success", "mon/slow"), second, ("Success", "mon/B")]
 
 
-def test_e7_names_made_of_a_result_are_of_one_child(run: Run, tmp_path: Path) -> None:
+def test_e7_equal_names_of_children_of_two_tasks_fail_those_of_the_second(spelled: Any, tmp_path: Path) -> None:
+    one = task(load_body, name="one", target="{day}.pkl")
+    two = task(load_body, name="two", target=lambda day, **_: f"{day}.pkl")
+
+    def program() -> dict[str, Any]:
+        first = one.map(["mon", "tue"], ["slow", "slow"])
+        return {"one": first, "two": two.map(["tue", "wed"], ["slow", "B"], **spelled.waited([first]))}
+
+    states = spelled.states(program, result=LocalResult(tmp_path))
+    assert ends(states["one"].map_states) == [("Success", "mon/slow"), ("Success", "tue/slow")]
+    assert ends(states["two"].map_states) == [refused("tue.pkl", "one-1[1]", "two-1[0]"), ("Success", "wed/B")]
+
+
+def test_e7_names_made_of_a_result_are_of_one_child(spelled: Any, tmp_path: Path) -> None:
     store = LocalResult(tmp_path)
     day_of = task(lambda x: "mon" if x < 3 else "tue", name="day_of")
     load = task(lambda day, x: (day, x), name="load", target="{day}.pkl")
-    with Flow("e7", result=store) as built:
-        loaded = load.map(day_of.map([1, 2, 3]), [1, 2, 3])
-    found = ends(run(built).result[loaded].map_states)
+    states = spelled.states(lambda: {"load": load.map(day_of.map([1, 2, 3]), [1, 2, 3])}, result=store)
+    found = ends(states["load"].map_states)
     assert found == [("Success", ("mon", 1)), refused("mon.pkl", "load-1[0]", "load-1[1]"), ("Success", ("tue", 3))]
     assert [store.load("mon.pkl"), store.load("tue.pkl")] == [("mon", 1), ("tue", 3)]
 
@@ -165,12 +180,11 @@ def test_e7_of_names_made_of_results_the_lower_index_wins(
     assert [store.load("mon.pkl"), store.load("tue.pkl")] == [("mon", 1), ("tue", 3)]
 
 
-def test_e7_large_results_are_named_too(run: Run, tmp_path: Path) -> None:
+def test_e7_large_results_are_named_too(spelled: Any, tmp_path: Path) -> None:
     make = task(lambda x: bytes([x]) * 400_000, name="make", result=LocalResult(tmp_path / "made"), checkpoint=False)
     load = task(lambda data, x: x, name="load", target=lambda data: f"{data[0] // 2}.pkl")
-    with Flow("e7", result=LocalResult(tmp_path)) as built:
-        loaded = load.map(make.map([2, 3, 4]), [2, 3, 4])
-    found = ends(run(built).result[loaded].map_states)
+    program = lambda: {"load": load.map(make.map([2, 3, 4]), [2, 3, 4])}  # noqa: E731
+    found = ends(spelled.states(program, result=LocalResult(tmp_path))["load"].map_states)
     assert found == [("Success", 2), refused("1.pkl", "load-1[0]", "load-1[1]"), ("Success", 4)]
 
 
@@ -202,21 +216,19 @@ def test_e7_of_names_made_beside_large_results_the_lower_index_wins(spelled: Any
     assert found == kept, [child.message for child in children]
 
 
-def test_e7_rows_of_a_priority_are_named_in_their_order(run: Run, tmp_path: Path) -> None:
+def test_e7_rows_of_a_priority_are_named_in_their_order(spelled: Any, tmp_path: Path) -> None:
     load = task(load_body, name="load", target="{day}.pkl", priority=lambda x: ord(x))
-    with Flow("e7", result=LocalResult(tmp_path)) as built:
-        loaded = load.map(x=["a", "b", "c"], day=["mon", "mon", "tue"])
-    found = ends(run(built).result[loaded].map_states)
+    program = lambda: {"load": load.map(x=["a", "b", "c"], day=["mon", "mon", "tue"])}  # noqa: E731
+    found = ends(spelled.states(program, result=LocalResult(tmp_path))["load"].map_states)
     assert found == [("Success", "mon/a"), refused("mon.pkl", "load-1[0]", "load-1[1]"), ("Success", "tue/c")]
 
 
-def test_e7_nothing_is_read_twice_without_checkpoints(run: Run, tmp_path: Path) -> None:
+def test_e7_nothing_is_read_twice_without_checkpoints(spelled: Any, tmp_path: Path) -> None:
     store = LocalResult(tmp_path)
     store.save("mon.pkl", "there before")
     load = task(load_body, name="load", target="{day}.pkl", checkpoint=False)
-    with Flow("e7", result=store) as built:
-        loaded = load.map(["mon", "mon", "tue"], ["A", "B", "C"])
-    found = ends(run(built).result[loaded].map_states)
+    program = lambda: {"load": load.map(["mon", "mon", "tue"], ["A", "B", "C"])}  # noqa: E731
+    found = ends(spelled.states(program, result=store)["load"].map_states)
     assert found == [("Cached", "there before"), refused("mon.pkl", "load-1[0]", "load-1[1]"), ("Success", "tue/C")]
 
 
@@ -356,24 +368,26 @@ def test_e7_constant_targets_of_two_tasks_are_refused_before_the_run(tmp_path: P
 
 
 @pytest.mark.parametrize("target", ["{x}.pkl", "n{map_index}.pkl"])
-def test_e7_children_of_flattened_maps_are_named_in_their_order(run: Run, tmp_path: Path, target: str) -> None:
+def test_e7_children_of_flattened_maps_are_named_in_their_order(spelled: Any, tmp_path: Path, target: str) -> None:
     def spread(n: int) -> list[int]:
         spend(0.3 if n == 3 else 0)
         return list(range(n))
 
     store = LocalResult(tmp_path)
-    with Flow("e7", result=store) as built:
+
+    def program() -> dict[str, Any]:
         spreads = task(spread, name="spread", checkpoint=False).map([3, 1, 2])
         loaded = task(lambda x: x, name="load", target=target).map(flatten(spreads))
-        later = task(lambda x: x, name="later", target="later/{x}.pkl").map(loaded)
-    state = run(built)
-    found = [type(child).__name__ for child in state.result[loaded].map_states]
+        return {"load": loaded, "later": task(lambda x: x, name="later", target="later/{x}.pkl").map(loaded)}
+
+    states = spelled.states(program, result=store)
+    found = [type(child).__name__ for child in states["load"].map_states]
     if target == "{x}.pkl":
         assert found == ["Success"] * 3 + ["Failed"] * 3
     else:
         assert found == ["Success"] * 6
         assert [store.load(f"n{n}.pkl") for n in range(6)] == [0, 1, 2, 0, 0, 1]
-        ends_later = [type(child).__name__ for child in state.result[later].map_states]
+        ends_later = [type(child).__name__ for child in states["later"].map_states]
         assert ends_later == ["Success"] * 3 + ["Failed"] * 3
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from prefectish import Flow, flow, history, task
@@ -88,3 +90,102 @@ def test_f18_what_is_no_choice_is_refused(make, tmp_path):
         parses.resume(run_id, history=store, force="yes")
     with pytest.raises(TypeError, match="where must be an exception type"):
         parses.resume(run_id, history=store, where=3)
+
+
+class Refused(ConnectionError):
+    """An error of the user's with a constructor that wants more than a text."""
+
+    def __init__(self, host, port):
+        super().__init__(f"{host}:{port} refused")
+        self.port = port
+
+
+def failing_flow(kind, failures, tmp_path):
+    """Return a flow of either kind in which child n raises failure n, and a folder in which a file mends it."""
+
+    @task(result=LocalResult(str(tmp_path / "results")), name="parse")
+    def parse(n):
+        if not (tmp_path / "mended").exists():
+            raise failures[n]
+        return n
+
+    if kind == "graph":
+        with Flow("parses") as parses:
+            parse.map(range(len(failures)))
+        return parses
+
+    @flow
+    def parses():
+        return parse.map(range(len(failures))).result()
+
+    return parses
+
+
+def opened_error():
+    try:
+        Path("/nowhere/at all").read_text()
+    except OSError as error:
+        return error
+
+
+FAILURES = [
+    ConnectionResetError("down"),
+    KeyError("a"),
+    Refused("db", 5432),
+    opened_error(),
+    ValueError(),
+    TypeError("x"),
+]
+
+
+@pytest.mark.parametrize("kind", ["graph", "function"])
+def test_f18_function_sees_the_class_and_the_text_of_each_failure(executor, kind, tmp_path):
+    parses, store = failing_flow(kind, FAILURES, tmp_path), str(tmp_path / "history.db")
+    run_id = parses.run(executor=executor, history=store).context["flow_run_id"]
+    seen = {}
+
+    def where(state):
+        seen[str(state.message)] = state.result
+        return isinstance(state.result, OSError) and "refused" in str(state.result)
+
+    (tmp_path / "mended").touch()
+    assert parses.resume(run_id, executor=executor, history=store, where=where).is_failed()
+    assert {(type(error), str(error)) for error in seen.values()} == {(type(e), str(e)) for e in FAILURES}
+    missing = next(error for error in seen.values() if type(error) is FileNotFoundError)
+    assert (missing.errno, missing.filename) == (2, "/nowhere/at all")
+    assert "in parse\n" in missing.__cause__.traceback
+    children = history.run(run_id, store).children("parse-1")
+    assert {child.index for child in children if child.state == "Success"} == {2}
+
+
+@pytest.mark.parametrize("kind", ["graph", "function"])
+def test_f18_type_is_that_of_a_base_too_as_in_a_live_run(executor, kind, tmp_path):
+    parses, store = failing_flow(kind, FAILURES, tmp_path), str(tmp_path / "history.db")
+    run_id = parses.run(executor=executor, history=store).context["flow_run_id"]
+    (tmp_path / "mended").touch()
+    parses.resume(run_id, executor=executor, history=store, where=(OSError, LookupError))
+    children = history.run(run_id, store).children("parse-1")
+    assert {child.index for child in children if child.state == "Success"} == {0, 1, 2, 3}
+
+
+def test_failure_that_is_kept_is_caught_by_its_class_in_a_resumed_flow_function(executor, tmp_path):
+    seen = []
+
+    @task(result=LocalResult(str(tmp_path / "results")))
+    def parse(x):
+        raise Refused("db", x)
+
+    @flow
+    def parses():
+        try:
+            parse(5432)
+        except ConnectionError as error:
+            seen.append(str(error))
+        if not (tmp_path / "mended").exists():
+            raise RuntimeError("later")
+
+    store = str(tmp_path / "history.db")
+    run_id = parses.run(executor=executor, history=store).context["flow_run_id"]
+    (tmp_path / "mended").touch()
+    assert parses.resume(run_id, executor=executor, history=store).is_successful()
+    assert seen == ["db:5432 refused"] * 2

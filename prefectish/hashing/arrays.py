@@ -52,8 +52,14 @@ def frame(tree: Tree, value: Any) -> bytes:
         "frame",
         index(tree, value.columns)
         + index(tree, value.index)
-        + b"".join(_located(tree, path, column.values) for path, column in columns),
+        + b"".join(_located(tree, path, column.values) for path, column in columns)
+        + _notes(tree, value),
     )
+
+
+def _notes(tree: Tree, value: Any) -> bytes:
+    """Hash what the user noted of a frame or a series; nothing if that is nothing."""
+    return tree.part(".attrs", value.attrs) if getattr(value, "attrs", None) else b""
 
 
 class _Column:
@@ -74,7 +80,8 @@ def _located(tree: Tree, path: str, values: Any) -> bytes:
 
 def series(tree: Tree, value: Any) -> bytes:
     """Hash a series."""
-    return digest("series", tree.part(".name", value.name) + index(tree, value.index) + _values(tree, value.array))
+    name = tree.part(".name", value.name)
+    return digest("series", name + index(tree, value.index) + _values(tree, value.array) + _notes(tree, value))
 
 
 def index(tree: Tree, value: Any) -> bytes:

@@ -12,7 +12,7 @@ from. What pickle refuses (locks, files, generators, connections) has no value t
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from prefectish.errors import Unhashable
@@ -41,13 +41,17 @@ def stable_hash(value: Any) -> str:
     return named_hash("value", value)
 
 
-def named_hash(name: str, value: Any) -> str:
-    """Hash a value as :func:`stable_hash` does; the path in an error begins with this name."""
+def named_hash(name: str, value: Any, exact: bool = False) -> str:
+    """Hash a value as :func:`stable_hash` does; the path in an error begins with this name.
+
+    If it is `exact`, equal values that a body can tell apart differ: dicts by their order, objects by fields that are
+    not compared. Such a hash is for this process, and members of a list or a dict that have none count by their type.
+    """
     kind = type(value)
     if (scalar := SCALARS.get(kind)) is not None:  # items are, as a rule, and each child has one
         return digest(kind.__name__, scalar(value)).hex()
     try:
-        return Tree().node(value).hex()
+        return Tree(exact).node(value).hex()
     except Unhashable as error:
         raise Unhashable(error.reason, f"{name}{error.path}") from None
     except RecursionError:
@@ -61,9 +65,10 @@ _PRINTED = frozenset({type(None), bool, int, float, str, bytes})
 class Tree:
     """The state while one value is hashed."""
 
-    __slots__ = ("again", "done", "met", "open_", "outermost")
+    __slots__ = ("again", "done", "exact", "met", "open_", "outermost")
 
-    def __init__(self) -> None:
+    def __init__(self, exact: bool = False) -> None:
+        self.exact = exact
         # Hash of each finished object by its id; the object is kept, so that no other gets the id.
         self.done: dict[int, tuple[bytes, Any]] = {}
         self.open_: dict[int, int] = {}  # depth of each object around the current one, by id
@@ -85,10 +90,19 @@ class Tree:
             return self._around(value)
         return self._inner(value, kind)
 
-    def part(self, path: str, value: Any) -> bytes:
-        """Return the hash of a part; an error says where it is."""
+    def _member(self, value: Any) -> bytes:
+        """Return the hash of a member of a container."""
+        if not self.exact:
+            return self.node(value)
         try:
             return self.node(value)
+        except Unhashable:
+            return digest("a", type(value).__qualname__.encode())
+
+    def part(self, path: str, value: Any, how: Callable[[Any], bytes] | None = None) -> bytes:
+        """Return the hash of a part; an error says where it is."""
+        try:
+            return self.node(value) if how is None else how(value)
         except Unhashable as error:
             raise Unhashable(error.reason, path + error.path) from None
 
@@ -105,25 +119,25 @@ class Tree:
                 pass
         parts: list[bytes] = []
         try:
-            parts.extend(map(self.node, values))
+            parts.extend(map(self._member, values))
         except Unhashable as error:
             raise Unhashable(error.reason, f"[{len(parts)}]{error.path}") from None
         return digest(f"{kind} of", b"".join(parts))
 
     def unordered(self, kind: str, values: Iterable[Any]) -> bytes:
         """Return the hash of values that have no order."""
-        return digest(f"{kind} of", b"".join(sorted([self.part("{...}", value) for value in values])))
+        return digest(f"{kind} of", b"".join(sorted([self.part("{...}", value, self._member) for value in values])))
 
     def mapping(self, kind: str, values: Mapping[Any, Any]) -> bytes:
-        """Return the hash of pairs that have no order."""
+        """Return the hash of pairs that have no order, unless it is to be exact."""
         pairs = []
         for key, value in values.items():
             name = self.part(" (a key)", key)
             try:
-                pairs.append(name + self.node(value))
+                pairs.append(name + self._member(value))
             except Unhashable as error:  # its path is written only now: most values have none to tell
                 raise Unhashable(error.reason, f"[{_cut_repr(key)}]{error.path}") from None
-        return digest(f"{kind} of", b"".join(sorted(pairs)))
+        return digest(f"{kind} of", b"".join(pairs if self.exact else sorted(pairs)))
 
     def attributes(self, kind: str, values: Mapping[str, Any]) -> bytes:
         """Return the hash of attributes by name."""

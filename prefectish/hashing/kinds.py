@@ -108,12 +108,12 @@ def _enum(tree: Tree, value: Any) -> bytes:
 def _dataclass(tree: Tree, value: Any) -> bytes:
     from dataclasses import fields
 
-    names = [field.name for field in fields(value) if field.compare]
+    names = [field.name for field in fields(value) if field.compare or tree.exact]
     return tree.attributes(class_name(type(value)), {name: getattr(value, name) for name in names})
 
 
 def _attrs(tree: Tree, value: Any) -> bytes:
-    names = [field.name for field in type(value).__attrs_attrs__ if field.eq]
+    names = [field.name for field in type(value).__attrs_attrs__ if field.eq or tree.exact]
     return tree.attributes(class_name(type(value)), {name: getattr(value, name) for name in names})
 
 

@@ -19,7 +19,8 @@ from prefectish.engine.state import Cached, Failed, Paused, Resume, Retrying, Sc
 from prefectish.engine.state import State as AnyState
 from prefectish.engine.state_column import SUCCEEDED
 from prefectish.engine.worker.stored_result import Stored, is_replaced
-from prefectish.errors import RemoteError, ResultCorrupt, ResumeMismatch, RunLocked
+from prefectish.errors import ResultCorrupt, ResumeMismatch, RunLocked
+from prefectish.exception_pickling import from_record
 from prefectish.flow_version import differs_only_in_closure, task_version
 from prefectish.history import holders, schema
 from prefectish.history.children import ChildRow, WaitingRow
@@ -357,7 +358,7 @@ def state_of(child: ChildRow, kept_in: Result | None, label: str) -> tuple[State
     cls = STATE_CLASSES[child.state]
     if issubclass(cls, Failed):
         kind, _, text = (child.error or "").partition(": ")
-        return cls(child.error, RemoteError(kind, text, child.traceback), traceback=child.traceback), _yes
+        return cls(child.error, from_record(kind, text, child.traceback), traceback=child.traceback), _yes
     if not issubclass(cls, Success) or cls is Skipped:
         return cls(child.message), _yes
     maker = None if cls is Cached else child._run.id  # what may have been found at its target is of any run

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from prefectish.engine.capture import Value, capture
 from prefectish.engine.state import Failed
 from prefectish.errors import PrefectishError
-from prefectish.hashing import stable_hash
+from prefectish.hashing.encoder import named_hash
 
 if TYPE_CHECKING:
     from prefectish.engine.worker.attempt_context import AttemptContext
@@ -24,7 +24,7 @@ Before = tuple[Mapping[str, Any], dict[str, str]]
 
 def hashes(inputs: Mapping[str, Any]) -> dict[str, str]:
     """Return the hash of each argument that has one."""
-    found = {name: capture(stable_hash, value) for name, value in inputs.items()}
+    found = {name: capture(named_hash, name, value, exact=True) for name, value in inputs.items()}
     return {name: outcome.value for name, outcome in found.items() if isinstance(outcome, Value)}
 
 

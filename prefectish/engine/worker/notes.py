@@ -20,7 +20,7 @@ from prefectish.engine.jobs.envelope import SIMPLE, dumps, encode_state, remote_
 from prefectish.engine.signals import StateSignal, signal_from_state
 from prefectish.engine.state import State
 from prefectish.engine.worker.stored_result import Stored
-from prefectish.errors import RemoteError
+from prefectish.exception_pickling import from_record
 from prefectish.kinds import is_a
 
 if TYPE_CHECKING:
@@ -131,7 +131,7 @@ def _opened(store: Result, value: Any) -> Any:
     if kind == "signal":
         return signal_from_state(_class_of(parts[0])())(*parts[1:])
     if kind == "error":
-        return RemoteError(*parts)
+        return from_record(*parts)
     if kind == "time":
         return datetime.fromisoformat(*parts)
     return parts[0] if kind == "json" else store.serializer.deserialize(b64decode(*parts))
