@@ -10,7 +10,7 @@ from pathlib import Path
 import agents as site
 import pytest
 from postgres import Server, binaries, server
-from real import spend, until
+from real import until
 
 from prefectish.history.store import open_store
 from prefectish.registry import queue
@@ -61,7 +61,7 @@ def test_h11_agents_and_drivers_wait_for_a_server_that_is_away(postgres: Server,
     try:
         until(lambda: len(queue.open_runs(open_store(postgres.url))) == 2, 120.0)
         postgres.stop()
-        spend(15.0)
+        until(lambda: all("trying again" in (tmp_path / f"agent-{n}.log").read_text() for n in range(2)), 120.0)
         process, _ = place.agents.pop(1)
         process.send_signal(signal.SIGTERM)
         assert process.wait(60) == 0  # it cannot note that it ends, and ends; its driver goes on

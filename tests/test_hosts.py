@@ -12,7 +12,7 @@ from contextlib import ExitStack
 import dask
 import hosts
 import pytest
-from real import kinds, meanwhile, note, notes, spend, until, wait_for_file
+from real import kinds, meanwhile, note, notes, until, wait_for_file
 from spellings import Spelled
 
 from prefectish import Flow, task
@@ -82,17 +82,18 @@ WAYS = {
 
 @pytest.mark.parametrize(("spelling", "way"), [("graph", "from it"), ("function", "to it")])
 def test_w11_children_of_a_worker_that_is_cut_off_run_elsewhere(network, tmp_path, spelling, way):
-    path = tmp_path / "notes"
+    path, is_cut = tmp_path / "notes", tmp_path / "cut"
 
     @task
     def work(x):
         note(path, f"{x} {worker_name()}")
-        spend(0.2)
+        wait_for_file(is_cut)
         return x
 
     def cut():
         until(lambda: "w1" in {line.split()[1] for line in notes(path)})
         WAYS[way](network, "w1")
+        is_cut.touch()
 
     with hosts.cluster(network, "w1", "w2") as client:
         with meanwhile(cut):
@@ -110,17 +111,19 @@ def test_w11_children_of_a_worker_that_is_cut_off_run_elsewhere(network, tmp_pat
 def test_s8_network_that_is_cut_for_a_while_changes_no_state(network, tmp_path, monkeypatch, caplog):
     for what in ("tcp", "connect"):  # as they are by default
         wait(monkeypatch, what, 30)
-    path = tmp_path / "notes"
+    path, is_cut = tmp_path / "notes", tmp_path / "cut"
 
     @task
     def work(x):
         note(path, f"{x} {worker_name()}")
-        spend(0.2)
+        if x > 4:
+            wait_for_file(is_cut)
         return x
 
     def cut():
-        until(lambda: len(notes(path)) > 4)
+        until(lambda: len(notes(path)) > 5)
         network.cut("client", "scheduler")
+        is_cut.touch()
         until(lambda: told(caplog, "the cluster has not answered for"))
         network.heal()
 
@@ -136,30 +139,31 @@ def test_s8_network_that_is_cut_for_a_while_changes_no_state(network, tmp_path, 
 @pytest.mark.parametrize("way", ["both ways", "to it", "from it"])
 def test_s8_client_that_is_cut_off_ends_its_run_which_can_be_resumed(network, tmp_path, caplog, way):
     path, store, history = tmp_path / "notes", tmp_path / "store", tmp_path / "history.db"
+    is_over = tmp_path / "over"
     store.mkdir()
 
     @task
     def work(x):
         note(path, f"{x} {worker_name()}")
-        spend(0.3)
+        if x > 8:
+            wait_for_file(is_over, 80)
         return x
 
     @task
     def total(xs):
         return sum(xs)
 
-    def cut():
-        until(lambda: len(notes(path)) > 8)
-        WAYS[way](network, "client")
-
     with Flow("cut off", result=LocalResult(store)) as flow:
         children = work.map(range(60))
         after = total(children)
     with hosts.cluster(network, "w1", "w2") as client:
         executor = DaskExecutor(client.scheduler.address)
-        with meanwhile(cut):
-            state = flow.run(executor=executor, history=history)
+        run = flow.start(executor=executor, history=history)
+        until(lambda: run.counts(children).get("Success", 0) > 4)
+        WAYS[way](network, "client")
+        state = run.wait(80)
         network.heal()
+        is_over.touch()
         states = state.result[children].map_states
         assert set(kinds(state.result[children])) == {"Success", "Crashed"}, state
         assert {s.cause for s in states if s.is_failed()} == {"scheduler-lost"}

@@ -35,7 +35,7 @@ from prefectish.registry.agent import Agent
 from prefectish.registry.drive import BEAT, LOCKED
 from prefectish.registry.planning import plan
 from prefectish.schedules import IntervalSchedule, Schedule
-from prefectish.schedules.clocks import DatesClock
+from prefectish.schedules.clocks import Clock
 from prefectish.tasks.flows import RunFlow
 
 LIMIT = 60.0
@@ -791,12 +791,23 @@ def test_flow_that_is_not_deployed_fails_its_task(place: Path) -> None:
         RunFlow("sales")
 
 
+class Soon(Clock):
+    """Events so many seconds after they are first asked for: none is missed, however long a program takes to begin."""
+
+    def __init__(self, *seconds: float, factor: int) -> None:
+        super().__init__(parameter_defaults={"factor": factor})
+        self._seconds = seconds
+        self._dates: list[datetime] = []
+
+    def moments(self, after: datetime) -> Iterator[datetime]:
+        self._dates = self._dates or [after + timedelta(seconds=each) for each in self._seconds]
+        return iter(self._dates)
+
+
 @pytest.mark.parametrize("front", ["report", "calls"])
 def test_served_flows_run_at_their_times(place: Path, front: str) -> None:
     flow = load_flow(f"{place / 'reports.py'}:{front}")
-    now = datetime.now(UTC)
-    soon = DatesClock([now + timedelta(seconds=0.3), now + timedelta(seconds=0.9)], parameter_defaults={"factor": 6})
-    schedule = Schedule([soon])
+    schedule = Schedule([Soon(0.3, 0.9, factor=6)])
     if front == "report":
         flow.schedule = schedule
     else:
@@ -808,23 +819,31 @@ def test_served_flows_run_at_their_times(place: Path, front: str) -> None:
 
 def test_served_flow_runs_for_all_that_is_due_at_one_time(place: Path) -> None:
     flow = load_flow(f"{place / 'reports.py'}:report")
-    soon = [datetime.now(UTC) + timedelta(seconds=0.3)]
-    flow.schedule = Schedule([DatesClock(soon, parameter_defaults={"factor": factor}) for factor in (6, 7)])
+    flow.schedule = Schedule([Soon(0.3, factor=factor) for factor in (6, 7)])
     prefectish.serve(flow)
     assert [row.state for row in history.runs(flow=flow.name)] == ["Success", "Success"]
 
 
 SERVES = """
 import datetime, logging, sys
+from pathlib import Path
 logging.basicConfig(level="INFO")
 import prefectish
 from prefectish.flow_loading import load_flow
 from prefectish.schedules import Schedule
-from prefectish.schedules.clocks import DatesClock
+from prefectish.schedules.clocks import Clock
 
-now, front, on_lost = datetime.datetime.fromisoformat(sys.argv[1]), sys.argv[2], sys.argv[3]
-times = [now, now + datetime.timedelta(days=1)]
-schedule = Schedule([DatesClock(times, parameter_defaults={"factor": 6})])
+front, on_lost, file = sys.argv[1], sys.argv[2], Path("first")
+
+class Soon(Clock):
+    "A second after it was first asked for, by whichever process; and a day later."
+    def moments(self, after):
+        if not file.exists():
+            file.write_text((after + datetime.timedelta(seconds=1)).isoformat())
+        first = datetime.datetime.fromisoformat(file.read_text())
+        return iter([first, first + datetime.timedelta(days=1)])
+
+schedule = Schedule([Soon(parameter_defaults={"factor": 6})])
 flow = load_flow(f"reports.py:{front}")
 if front == "report":
     flow.schedule = schedule
@@ -844,15 +863,14 @@ def serving(place: Path, *words: str) -> subprocess.Popen[bytes]:
 )
 def test_served_runs_that_were_left_are_continued(place: Path, front: str, how: str, on_lost: str) -> None:
     (place / "gate-2").touch()
-    words = ((datetime.now(UTC) + timedelta(seconds=6)).isoformat(), front, on_lost)
-    first = serving(place, *words)
+    first = serving(place, front, on_lost)
     until(lambda: 2 in bodies(place), LIMIT)
     first.send_signal(getattr(signal, how))
     code = first.wait(LIMIT)
     (place / "gate-2").unlink()
     assert code == {"SIGKILL": -9, "SIGTERM": 143}[how]
     (left,) = history.runs(flow=front)
-    second = serving(place, *words)
+    second = serving(place, front, on_lost)
     try:
         until(lambda: (r := history.run(left.id)).ended is not None and r.exit_code != 143, LIMIT)
     finally:

@@ -47,10 +47,16 @@ async def until_event(stream: AsyncIterator[str], name: str) -> str:
 
 def test_many_viewers_cost_one_look(source: Source, monkeypatch: pytest.MonkeyPatch) -> None:
     looks: list[str] = []
+    begun = ended = 0
 
     def counted(given: Source, access: Access, address: str) -> Any:
-        looks.append(address)
-        return look(given, access, address)
+        nonlocal begun, ended
+        assert begun == ended  # one after the other
+        begun += 1
+        found = look(given, access, address)
+        looks.append(found.events["changed"])
+        ended += 1
+        return found
 
     monkeypatch.setattr(events, "look", counted)
 
@@ -62,11 +68,13 @@ def test_many_viewers_cost_one_look(source: Source, monkeypatch: pytest.MonkeyPa
         for stream in streams:
             assert (await anext(stream)).startswith("retry: ")
         assert hub.topics == {"limits": 100}
-        before = len(looks)
+        for stream in streams:
+            assert first.events["changed"] in await until_event(stream, "changed")  # what each of them came to
         await asyncio.to_thread(shared_limits.set_limit, "db", 3, source.store.address)
         found = await asyncio.gather(*(until_event(stream, "changed") for stream in streams))
-        assert len(set(found)) == 1
-        assert len(looks) - before < 50  # and not one for each viewer
+        assert len(set(found)) == 1  # of one look, not of one for each viewer
+        assert begun - ended <= 1
+        assert looks[-1] in found[0]
         for stream in streams:
             await stream.aclose()  # type: ignore[attr-defined]
         assert hub.topics == {}
