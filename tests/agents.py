@@ -15,19 +15,24 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Sequence
 from contextlib import suppress
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from real import spend, until
+from sqlalchemy import select
 
 from prefectish import history
 from prefectish.flow_loading import load_flow
 from prefectish.history.holders import shown
-from prefectish.history.registry_tables import DRIVEN
+from prefectish.history.registry_tables import DRIVEN, requested
 from prefectish.history.store import open_store
 from prefectish.registry import queue
+from prefectish.registry.deployment import deployments
+from prefectish.schedules import Schedule
+from prefectish.schedules.clocks import DatesClock
 
 FLOW = """
 import os, time
@@ -95,6 +100,27 @@ class Site:
         for number in range(runs):
             values = {"run": str(number), "seconds": seconds, "items": list(range(children))}
             self.asked.append(self.deployment.run(values))
+
+    def follow(self, times: Sequence[datetime]) -> None:
+        """Deploy the flow anew, to run at times."""
+        values = {"run": "planned", "seconds": 0.0, "items": [0]}
+        schedule = Schedule([DatesClock(times)])
+        self.deployment = self.flow.deploy(
+            "site", store=self.store, parameters=values, schedule=schedule, overlap="allow"
+        )
+
+    def wait_for_planned(self, last: datetime, timeout: float) -> Outcome:
+        """Wait until agents have planned all times up to the last one, and all runs are over."""
+        (path, project), store = (self.deployment.path, self.deployment.project), self.store
+
+        def planned_until() -> float:
+            (now,) = [each for each in deployments(project, store=store) if each.path == path]
+            return float(now._row.planned)
+
+        until(lambda: planned_until() >= last.timestamp() and self.is_over(), timeout)
+        with open_store(store).reading() as connection:
+            self.asked = list(connection.execute(select(requested.c.run)).scalars())
+        return self.outcome(0.0)
 
     def wait(self, timeout: float) -> Outcome:
         """Wait until all runs are over."""

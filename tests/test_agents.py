@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -39,6 +40,19 @@ def test_each_due_run_is_begun_once(place: site.Site) -> None:
     found = site.due(place, agents=4, runs=16, skew=90.0, timeout=240.0)
     assert found.states == {"Success": 16}
     assert (len(found.bodies), set(found.bodies.values()), found.parts) == (16, {1}, 0)
+
+
+def test_each_time_of_a_schedule_is_followed_once_by_agents_whose_clocks_differ(place: site.Site) -> None:
+    times = [datetime.now(UTC) + timedelta(seconds=10 + 4 * number) for number in range(8)]
+    place.follow(times)
+    for number in range(4):
+        place.start_agent(number, 90.0 if number % 2 else 0.0)
+    try:
+        found = place.wait_for_planned(times[-1], 240.0)
+    finally:
+        place.end()
+    assert found.states == {"Success": 8}
+    assert found.bodies == {("planned", "0"): 8}
 
 
 def test_killed_agents_and_drivers_lose_nothing(place: site.Site) -> None:

@@ -36,6 +36,7 @@ from prefectish.registry import attached, deploying, drive, driver, queue
 from prefectish.registry.agent import Agent
 from prefectish.registry.deployment import Content, Deployment, register
 from prefectish.registry.options import DeploymentOptions
+from prefectish.registry.planning import plan
 from prefectish.registry.source import SourceChanged, source_of
 from prefectish.schedules import IntervalSchedule
 from prefectish.schedules.as_json import to_json as schedule_json
@@ -245,6 +246,47 @@ def test_those_who_deploy_and_take_at_once_on_a_server(tmp_path: Path, monkeypat
 
         begun = [run for runs in pool.map(work, range(2)) for run in runs]
         assert sorted(begun) == sorted(row.run for row in rows(store))
+
+
+# -- clocks that differ ----------------------------------------------------------------------------------------------
+
+#: Seconds between two times, and those of a day of agents: who is at work, by how far its clock is ahead.
+EVERY, TURN = 20, 5
+SHIFTS = [(0, (90.0,)), (100, (0.0, 90.0)), (200, (0.0,)), (300, (90.0,)), (400, (0.0, 90.0)), (500, (0.0,))]
+
+
+def begun_by_agents_whose_clocks_differ(store: HistoryStore) -> None:
+    """Let agents follow a schedule by turns, and see that each of its times has a run, about when it is due."""
+    made = deployed(store, schedules=[schedule_json(IntervalSchedule(timedelta(seconds=EVERY)))], overlap="allow")
+    start, begun = made._row.planned, []
+    for seconds in range(0, 600, TURN):
+        for skew in [skews for first, skews in SHIFTS if first <= seconds][-1]:
+            with store.reading() as connection:
+                seen = Deployment(store, connection.execute(select(deployments)).one())
+            plan(store, seen, start + seconds + skew)
+            while (taken := queue.take(store, f"ahead by {skew}", [], start + seconds + skew)) is not None:
+                begun.append((taken.due, start + seconds - taken.due))
+                queue.end(store, taken.run, taken.claim, "Success", 0)
+    times = sorted(due for due, _ in begun)
+    assert times == [times[0] + EVERY * number for number in range(len(times))]
+    assert times[0] <= start + EVERY
+    assert times[-1] >= start + 600 - EVERY - TURN
+    assert all(-90 <= late <= TURN for _, late in begun)
+    assert not queue.waiting(store)
+
+
+def test_times_of_a_schedule_are_followed_once_by_agents_whose_clocks_differ(store: HistoryStore) -> None:
+    begun_by_agents_whose_clocks_differ(store)
+
+
+@pytest.mark.fault
+def test_times_of_a_schedule_are_followed_once_on_a_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PREFECTISH_HOME", str(tmp_path / "home"))
+    programs = binaries()
+    if programs is None or find_spec("psycopg") is None:
+        pytest.skip("PostgreSQL, or psycopg, is not installed")
+    with server(programs) as running:
+        begun_by_agents_whose_clocks_differ(open_store(running.url))
 
 
 def test_schedule_that_cannot_be_followed_does_not_end_agents(

@@ -18,12 +18,23 @@ from prefectish.schedules.clocks import ClockEvent
 from prefectish.schedules.schedule import Schedule
 
 _d = deployed.c
+#: Seconds by which a time of a deployment may be late and was not missed: as far as the clock of an agent may go ahead
+#: of the clock of the one before, which would have come to it, or an agent may be busy.
+LATE = 120.0
 
 
-def due_events(schedules: Iterable[Schedule], since: float, now: float, catch_up: bool) -> list[ClockEvent]:
+def due_events(
+    schedules: Iterable[Schedule], since: float, now: float, catch_up: bool, late: float = 0.0
+) -> list[ClockEvent]:
     """Return the events after `since` whose time has come by `now`, in order.
 
-    Of several for the same parameters only the last, unless missed ones are to be caught up.
+    Of several for the same parameters that were missed only the last, and that only if none has come since, unless they
+    are to be caught up.
+
+    Parameters
+    ----------
+    late
+        Seconds for which an event may wait and was not missed.
 
     Examples
     --------
@@ -35,6 +46,8 @@ def due_events(schedules: Iterable[Schedule], since: float, now: float, catch_up
     [1, 2]
     >>> [event.start_time.hour for event in due_events(hourly, midnight, midnight + 7300, catch_up=False)]
     [2]
+    >>> [event.start_time.hour for event in due_events(hourly, midnight, midnight + 7300, catch_up=False, late=4000)]
+    [1, 2]
     """
     begin = datetime.fromtimestamp(since, UTC)
     found: list[ClockEvent] = []
@@ -43,7 +56,7 @@ def due_events(schedules: Iterable[Schedule], since: float, now: float, catch_up
             if event.instant.timestamp() > now:
                 break
             if not (catch_up or schedule.catch_up):
-                found = [earlier for earlier in found if not earlier.is_for(event)]
+                found = [e for e in found if not e.is_for(event) or e.instant.timestamp() > now - late]
             found.append(event)
     return sorted(found, key=lambda event: event.instant)
 
@@ -58,7 +71,7 @@ def plan(store: HistoryStore, deployment: Deployment, now: float) -> int:
     if now <= since:
         return 0
     schedules = [from_json(facts) for facts in deployment.schedules]
-    events = due_events(schedules, since, now, deployment.options.catch_up)
+    events = due_events(schedules, since, now, deployment.options.catch_up, LATE)
     if not events:
         return 0
     with store.writing() as connection:
