@@ -27,7 +27,7 @@ from sqlalchemy import select
 from prefectish import history
 from prefectish.flow_loading import load_flow
 from prefectish.history.holders import shown
-from prefectish.history.registry_tables import DRIVEN, requested
+from prefectish.history.registry_tables import DRIVEN, ENDED, requested
 from prefectish.history.store import open_store
 from prefectish.registry import queue
 from prefectish.registry.deployment import deployments
@@ -129,9 +129,9 @@ class Site:
         return self.outcome(time.monotonic() - began)
 
     def is_over(self) -> bool:
-        """Whether no run is open, and none waits."""
-        opened = open_store(self.store)
-        return not queue.open_runs(opened) and not queue.waiting(opened)
+        """Whether no run is open, and none waits: of one moment, for a run goes from one to the other."""
+        with open_store(self.store).reading() as connection:
+            return connection.execute(select(requested.c.run).where(requested.c.state != ENDED)).first() is None
 
     def outcome(self, seconds: float) -> Outcome:
         """Return what became of the runs."""

@@ -138,6 +138,8 @@ def test_json_that_is_no_list_is_refused(text):
 def test_bytes_that_are_no_text_make_one_text_odd(altered, recorded):
     path = altered("update runs set message = cast(x'61ff62' as text) where number = 1")
     assert history.run(recorded[1][0], store=path).message == "a\ufffdb"
+    assert ["a\ufffdb" in (run.message or "") for run in history.runs(store=path)].count(True) == 1  # it hides no run
+    assert len(history.runs(store=path)) == 2
 
 
 @pytest.mark.parametrize("kind", ["wal", "journal"])

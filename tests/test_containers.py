@@ -5,6 +5,7 @@ Needs root, buildah and debootstrap; the base image is a minimal Debian with wha
 
 from __future__ import annotations
 
+import gzip
 import os
 import shutil
 import subprocess
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from image_registry import image_registry
+from image_registry import ImageRegistry, image_registry
 
 import prefectish
 from prefectish import history
@@ -162,6 +163,37 @@ def test_flow_that_does_not_load_in_its_image_is_not_registered(flow: Any, tmp_p
     assert prefectish.deployments() == []
 
 
+def trust(registry: ImageRegistry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let buildah use a registry without encryption."""
+    (tmp_path / "registries.conf").write_text(f'[[registry]]\nlocation = "{registry.address}"\ninsecure = true\n')
+    monkeypatch.setenv("CONTAINERS_REGISTRIES_CONF", str(tmp_path / "registries.conf"))
+
+
+def test_deploy_pushes_the_image_which_an_agent_elsewhere_runs(
+    flow: Any, tmp_path: Path, base_image: str, monkeypatch: pytest.MonkeyPatch, buildah: list[str]
+) -> None:
+    monkeypatch.setenv("PREFECTISH__SECRETS__TOKEN", "s3cret-token")
+    with image_registry() as registry:
+        trust(registry, tmp_path, monkeypatch)
+        made = environment(tmp_path, base_image, registry_url=f"{registry.address}/team", image_name="greetings")
+        deployment = flow.deploy("hall", environment=made, push=True)
+        assert made.image is not None
+        assert made.image.startswith(f"{registry.address}/team/greetings:")
+        assert made.image.removeprefix(f"{registry.address}/") in registry.manifests
+        small = [blob for blob in registry.blobs.values() if len(blob) < 10**6]
+        own = [gzip.decompress(blob) if blob.startswith(b"\x1f\x8b") else blob for blob in small]
+        assert any(b"greet.map" in content for content in own)  # the flow's file is in a layer of its own
+        assert not any(b"s3cret-token" in content for content in own)
+        shell("buildah", *buildah, "rmi", "--force", made.image)  # as on another machine, it must be pulled
+        run_id = deployment.run()
+        Agent().start(once=True)
+        state = prefectish.attach(run_id).wait(LIMIT)
+        assert isinstance(state, Success), (state, history.run(run_id).failures())
+    with pytest.raises(EnvironmentFailed, match="buildah ended with code"):
+        flow.deploy("hall", environment=made, parameters={"word": "bye"}, push=True)  # the registry is gone
+    assert [found.version for found in prefectish.deployments("hall", archived=True)] == [1]
+
+
 def test_image_is_pushed_to_its_registry_and_can_be_pulled_from_there(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, buildah: list[str]
 ) -> None:
@@ -169,8 +201,7 @@ def test_image_is_pushed_to_its_registry_and_can_be_pulled_from_there(
     monkeypatch.setenv("PREFECTISH_BUILDAH_OPTIONS", " ".join(buildah))
     (tmp_path / "note").write_text("from a file\n")
     with image_registry() as registry:
-        (tmp_path / "registries.conf").write_text(f'[[registry]]\nlocation = "{registry.address}"\ninsecure = true\n')
-        monkeypatch.setenv("CONTAINERS_REGISTRIES_CONF", str(tmp_path / "registries.conf"))
+        trust(registry, tmp_path, monkeypatch)
         made = ContainerEnvironment("scratch", builder="buildah", registry_url=f"{registry.address}/team")
         made.image = f"{registry.address}/team/note:1"
         name = shell("buildah", *buildah, "from", "scratch").strip()

@@ -38,7 +38,7 @@ from prefectish.history.lines import LogLine, level_number, select_lines
 from prefectish.history.notices import read_notices
 from prefectish.history.run_requests import PostedRequest, post, requests_of
 from prefectish.history.signing import Signer
-from prefectish.history.store import HistoryStore, open_store
+from prefectish.history.store import HistoryStore, open_store, strict_texts
 from prefectish.safe_repr import as_html, printable
 from prefectish.slugs import labels
 
@@ -77,7 +77,7 @@ def runs(limit: int | None = 20, flow: str | None = None, store: str | os.PathLi
     if limit is not None:
         query = query.limit(limit)
     try:
-        with opened.reading() as connection:
+        with opened.reading() as connection, strict_texts(connection):
             rows = connection.execute(query).all()
             check_columns(_LISTED, zip(*rows, strict=True) if rows else [()] * len(_LISTED))
         return RunList([RunRow(opened, row) for row in rows])

@@ -87,6 +87,8 @@ class HistoryStore:
         except BadCell as error:
             raise HistoryCorrupt(f"history {self.location} has a value that cannot be read: {error}") from error
         except DBAPIError as error:
+            if _NO_TEXT in str(error.orig):
+                raise HistoryCorrupt(f"history {self.location} has a text that is no UTF-8: {error.orig}") from error
             away = isinstance(error, OperationalError) and (not self.is_file or _is_locked(error.orig))
             kind = HistoryUnavailable if away else HistoryWriteError
             raise kind(f"history {self.location} could not be used: {' '.join(str(error.orig).split())}") from error
@@ -332,8 +334,27 @@ def _take_over_transactions(connection: Any, record: Any) -> None:
     connection.isolation_level = None  # transactions are started by `_begin`, so that none is upgraded later
 
 
+#: How the driver begins to say that it cannot decode a text.
+_NO_TEXT = "Could not decode to UTF-8"
 #: Bytes that are no UTF-8 make one text odd, and not all of the history unreadable.
 _text = partial(str, encoding="utf-8", errors="replace")
+
+
+@contextmanager
+def strict_texts(connection: Connection) -> Iterator[None]:
+    """Let SQLite decode texts by itself, which saves a third of the time of ten thousand runs.
+
+    A text that is no UTF-8 raises then, HistoryCorrupt in the end; who reads has to read it again without this.
+    """
+    raw: Any = connection.connection.driver_connection
+    if not isinstance(raw, sqlite3.Connection):
+        yield
+        return
+    raw.text_factory = str
+    try:
+        yield
+    finally:
+        raw.text_factory = _text
 
 
 def _begin(connection: Connection) -> None:
