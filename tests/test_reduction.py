@@ -11,8 +11,12 @@ from prefectish.engine.plan.reduction import ReductionTree
 
 def leaves(tree, row):
     if tree.reads_leaves(row):
-        return list(tree.reads[row])
-    return [leaf for read in tree.reads[row] for leaf in leaves(tree, read)]
+        return list(tree.reads(row))
+    return [leaf for read in tree.reads(row) for leaf in leaves(tree, read)]
+
+
+def names(tree):
+    return [tree.name(row) for row in range(len(tree))]
 
 
 @given(st.integers(0, 300), st.integers(2, 17), st.randoms())
@@ -25,12 +29,13 @@ def test_every_child_is_combined_once_and_in_order(width, fan_in, random):
         left -= count
     tree.close()
     assert leaves(tree, tree.root) == list(range(width))
-    assert all(len(reads) <= fan_in for reads in tree.reads)
-    assert len(set(tree.names)) == len(tree.names)
+    assert all(len(tree.reads(row)) <= fan_in for row in range(len(tree)))
+    assert len(set(names(tree))) == len(tree)
     at_once = ReductionTree(fan_in)
     at_once.add(width)
     at_once.close()
-    assert (tree.reads, tree.names, tree.root) == (at_once.reads, at_once.names, at_once.root)
+    assert (names(tree), tree.root) == (names(at_once), at_once.root)
+    assert [tree.reads(row) for row in range(len(tree))] == [at_once.reads(row) for row in range(len(at_once))]
 
 
 def test_readers_are_known_once_they_are_there():
@@ -48,4 +53,4 @@ def test_small_map_has_one_combine(width):
     tree = ReductionTree(16)
     tree.add(width)
     tree.close()
-    assert (tree.names, tree.root) == (["0.0"], 0)
+    assert (names(tree), tree.root) == (["0.0"], 0)

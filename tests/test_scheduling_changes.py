@@ -26,6 +26,18 @@ def test_final_state_fills_its_row_and_the_last_one_ends_the_step():
     assert owner.progress.run_state.touched, "what reads the step is considered"
 
 
+def test_states_of_an_ended_map_are_no_copy_until_one_of_them_is_changed_here():
+    _, load, changes = started(2)
+    for row in (0, 1):
+        changes.finish_position(load.chain, load.chain.open_rows[row], 0, Success(None, row), None)
+    read = load.state.map_states
+    assert read is load.children, "a million children would be held twice"
+    changes.drop_result(load, 0)
+    changes.forget_state(load, 1)
+    assert (load.children[0].result, load.children[1]) == (None, None)
+    assert [state.result for state in read] == [0, 1]
+
+
 def test_failures_and_kinds_are_counted_and_taken_back_together():
     _, load, changes = started(3)
     row = load.chain.open_rows[0]

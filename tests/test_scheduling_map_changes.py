@@ -17,7 +17,7 @@ def test_reduction_grows_with_an_iterator_and_closes_with_it():
     assert not add.map_state.closed
     owner.run_all(jobs)
     assert add.map_state.closed
-    assert add.map_state.tree.names == ["0.0", "0.1", "1.0"]
+    assert [add.map_state.tree.name(row) for row in range(3)] == ["0.0", "0.1", "1.0"]
     assert len(add.children) == 3
 
 

@@ -106,7 +106,7 @@ def test_it_is_read_as_a_list_of_states() -> None:
 
 def test_copy_does_not_change_with_it() -> None:
     column = StateColumn([1, OPEN])
-    copies = StateColumn.of(column), column.in_order(None)
+    copies = StateColumn.of(column), column.in_order(range(len(column)))
     column.cells[1] = 2
     assert [copy[1] for copy in copies] == [None, None]
 

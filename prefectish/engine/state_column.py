@@ -127,10 +127,10 @@ class StateColumn(Sequence["State | None"]):
         """Return the results of the children; deferred ones are fetched."""
         return [_result(cell) for cell in self.cells]
 
-    def in_order(self, order: Iterable[int] | None) -> StateColumn:
-        """Return a column of its own of these children; of all, if None."""
+    def in_order(self, order: Iterable[int]) -> StateColumn:
+        """Return a column of these children."""
         cells = self.cells
-        return StateColumn(cells[:] if order is None else [cells[row] for row in order])
+        return StateColumn([cells[row] for row in order])
 
     def kinds(self) -> Counter[type]:
         """Count the classes of the states, see :func:`kinds_of`."""

@@ -148,7 +148,8 @@ class Changes(MapChanges):
         assert children is not None
         step_state.final = True
         if step_state.step.mapped:
-            states = children.in_order(None if map_state is None else map_state.order())
+            order = None if map_state is None else map_state.order()
+            states = children if order is None else children.in_order(order)  # the same: of millions none is copied
             name = {TASK_NAME: step_state.step.task.name}
             step_state.state = Mapped("Mapped tasks ended.", map_states=states, n_map_states=len(states), context=name)
             if step_state.rerun or not self._is_resumed:  # else its handlers were called when it ended
@@ -593,6 +594,7 @@ class Changes(MapChanges):
     def forget_state(self, step_state: StepState, row: int) -> None:
         """Take back the final state of a row."""
         assert step_state.children is not None
+        self._own_children(step_state)
         state = step_state.children[row]
         assert state is not None
         step_state.children.cells[row] = OPEN
@@ -606,8 +608,15 @@ class Changes(MapChanges):
     def drop_result(self, step_state: StepState, row: int) -> None:
         """Drop the result of a call that can be asked for no more; its state stays."""
         if step_state.children is not None and row < len(step_state.children):
+            self._own_children(step_state)
             state = step_state.children[row]
             if type(state) is Success:
                 step_state.children.cells[row] = None  # a plain success that returned nothing
             elif state is not None and state.is_successful():
                 step_state.children.cells[row] = state.replace(result=None)
+
+    def _own_children(self, step_state: StepState) -> None:
+        """Have the states of children changed here, and not in the state of their map, which others may have read."""
+        state = step_state.state
+        if type(state) is Mapped and state.map_states is step_state.children:
+            step_state.children = StateColumn.of(state.map_states)

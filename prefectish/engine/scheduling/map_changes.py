@@ -201,7 +201,7 @@ class MapChanges:
         is_complete = source.final or (source.map_state is not None and source.map_state.closed)
         if is_complete:
             tree.close()
-        self.open_domain(map_state, len(tree.reads))
+        self.open_domain(map_state, len(tree))
         map_state.closed = is_complete
         self._reductions.setdefault(source.step.number, []).append(map_state)
         self.open_map(step_state, state, map_state)

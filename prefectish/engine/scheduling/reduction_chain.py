@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from prefectish.engine.jobs.references import Held
 from prefectish.engine.scheduling.run_state import NEVER_STARTED, MapState, StepChain, StepState
 from prefectish.engine.state import Mapped
-from prefectish.engine.state_column import StateColumn
+from prefectish.engine.state_column import OPEN, StateColumn
 
 if TYPE_CHECKING:
     from prefectish.engine.plan.reduction import ReductionTree
@@ -49,7 +49,7 @@ class ReductionChain(StepChain):
         for row in range(len(self.source.children or ())):
             if self.source.has(row):
                 self._look_at(row)
-        self.check_rows(range(len(self.tree.reads)))
+        self.check_rows(range(len(self.tree)))
 
     def check_rows(self, rows: range) -> None:
         """Note which of these rows are ready."""
@@ -62,7 +62,7 @@ class ReductionChain(StepChain):
         if of is self.source:
             self._look_at(row)
         elif self.tree.reads_leaves(row):
-            self.combined += len(self.tree.reads[row])
+            self.combined += len(self.tree.reads(row))
         reader = self.reader_of(of, row)
         if reader is None or not self._is_ready(reader):
             return False
@@ -84,11 +84,12 @@ class ReductionChain(StepChain):
         assert children is not None and self.source.children is not None
         if children.has(row) or row in self.open_rows:
             return False
-        reads, rows = self.tree.reads[row], None
+        reads, rows = self.tree.reads(row), None
         if type(reads) is range:
             children, rows = self.source.children, self._rows
+        cells = children.cells
         # What is read ends in its order as a rule: most often the last one says no.
-        return all(children.has(read if rows is None else rows[read]) for read in reversed(reads))
+        return all(cells[read if rows is None else rows[read]] is not OPEN for read in reversed(reads))
 
     def _states(self, row: int) -> StateColumn:
         """Return the states of what a row reads, in map order."""
@@ -102,11 +103,11 @@ class ReductionChain(StepChain):
 
     def key_of(self, row: int) -> str | None:
         """Return the key of a row, its level and its place in it."""
-        return self.tree.names[row]
+        return self.tree.name(row)
 
     def reads_of(self, row: int) -> Sequence[tuple[int, int]]:
         """Return the steps and rows that a row reads."""
-        reads = self.tree.reads[row]
+        reads = self.tree.reads(row)
         if not self.tree.reads_leaves(row):
             number = self.step_states[0].step.number
             return [(number, r) for r in reads]

@@ -169,7 +169,8 @@ class StepState:
         if self.final:
             return self.state
         cells = [self._waiting(row) if cell is OPEN else cell for row, cell in enumerate(self.children.cells)]
-        states = StateColumn(cells).in_order(self.map_state.order() if self.map_state else None)
+        order = self.map_state.order() if self.map_state else None
+        states = StateColumn(cells if order is None else [cells[row] for row in order])
         name = {TASK_NAME: self.step.task.name}
         return Mapped(
             "Mapped tasks submitted for execution.", map_states=states, n_map_states=len(states), context=name
