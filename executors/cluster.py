@@ -16,6 +16,7 @@ from prefectish.engine.plan.steps import Plan
 from prefectish.engine.worker.body_progress import SENDER
 from prefectish.engine.worker.yielding import SENDER as YIELD_SENDER
 from prefectish.executors.addresses import check_one_cluster, check_size, split_client_kwargs
+from prefectish.executors.arguments import check_count, check_keywords, check_seconds, check_tag_limits
 from prefectish.executors.connect import Connection, connect, imported
 from prefectish.executors.first_calls import TaskChecks
 from prefectish.executors.probe import checked_address, masked
@@ -106,6 +107,8 @@ class DaskExecutor:
     ) -> None:
         if unknown:
             raise _unknown(unknown)
+        for name, keywords in (("cluster", cluster_kwargs), ("adapt", adapt_kwargs), ("client", client_kwargs)):
+            check_keywords(f"{name}_kwargs", keywords)
         if client_kwargs:
             own, client_kwargs = split_client_kwargs(client_kwargs)
             address = address if address is not None else own.get("address")
@@ -117,8 +120,13 @@ class DaskExecutor:
         if size := {name: value for name, value in size.items() if value is not None}:
             check_size(size, named)
             cluster_kwargs = {**size, **(cluster_kwargs or {})}
-        if max_branches is not None and max_branches < 1:
-            raise ValueError(f"max_branches must be >= 1, got {max_branches!r}")
+        check_count("n_workers", n_workers, 0)
+        check_count("threads_per_worker", threads_per_worker)
+        check_count("max_branches", max_branches)
+        check_count("max_inline_bytes", max_inline_bytes, 0)
+        check_seconds("no_workers_timeout", no_workers_timeout)
+        check_seconds("stall_warning", stall_warning)
+        check_tag_limits(tag_limits)
         if isinstance(cluster_class, str):
             imported(cluster_class)  # here: a run may have a thread, where dask_jobqueue cannot be imported
         self.address = checked_address(address)

@@ -16,6 +16,7 @@ from prefectish.engine.jobs.protocol import Session
 from prefectish.engine.plan.steps import Plan
 from prefectish.engine.worker.body_progress import SENDER
 from prefectish.engine.worker.yielding import SENDER as YIELD_SENDER
+from prefectish.executors.arguments import check_count, check_seconds, check_tag_limits
 from prefectish.executors.pool_session import PoolJob, PoolSession, Workers
 from prefectish.executors.threads import Threads, live_graph, posttask
 from prefectish.validation import unknown_argument
@@ -74,12 +75,12 @@ class LocalDaskExecutor:
     ) -> None:
         if unknown:
             raise unknown_argument(type(self), next(iter(unknown)))
-        if max_branches is not None and max_branches < 1:
-            raise ValueError(f"max_branches must be >= 1, got {max_branches!r}")
+        check_count("max_branches", max_branches)
+        check_seconds("stall_warning", stall_warning)
+        check_tag_limits(tag_limits)
         if scheduler not in _SCHEDULERS:
             raise ValueError(f"scheduler must be one of {', '.join(map(repr, _SCHEDULERS))}, got {scheduler!r}")
-        if num_workers is not None and num_workers < 1:
-            raise ValueError(f"num_workers must be >= 1, got {num_workers!r}")
+        check_count("num_workers", num_workers)
         self.scheduler = scheduler
         self.num_workers = num_workers
         self.tag_limits = tag_limits

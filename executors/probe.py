@@ -59,7 +59,12 @@ def checked_address(address: object) -> str | None:
     hint = "pass a Client as client=..., of a cluster its scheduler_address"
     if isinstance(address, int):
         hint = f"write 'tcp://127.0.0.1:{address}'"
-    raise FlowDefinitionError(f"address must be a string, got a {type(address).__name__}; {hint}")
+    raise FlowDefinitionError(f"address must be a string, got {_shown(address)}; {hint}")
+
+
+def _shown(address: object) -> str:
+    """Return what was given in the place of an address: a number as it is, the type of what may be long."""
+    return repr(address) if isinstance(address, int) else f"an object of type {type(address).__name__}"
 
 
 def _host_and_port(address: str) -> tuple[str, int]:

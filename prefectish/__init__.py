@@ -77,6 +77,8 @@ _ELSEWHERE = {
     **dict.fromkeys(("LocalResult", "FSResult", "JSONSerializer", "PickleSerializer"), "prefectish.results"),
     **dict.fromkeys(("Schedule", "CronSchedule", "IntervalSchedule"), "prefectish.schedules"),
     **dict.fromkeys(("FAIL", "LOOP", "PAUSE", "RETRY", "SKIP", "SUCCESS", "ENDRUN"), "prefectish.engine.signals"),
+    **dict.fromkeys(("Cached", "Crashed", "Failed", "Mapped", "Skipped", "Success"), "prefectish.engine.state"),
+    "signals": "prefectish.engine",
     **{f"{name}Task": f"prefectish.tasks.{name.lower()}" for name in ("HTTP", "SQL", "Shell", "Slack")},
     **dict.fromkeys(("assert_states", "VirtualClock"), "prefectish.testing"),
 }

@@ -14,6 +14,7 @@ from prefectish.engine.worker.tracebacks import keeps_all, one_line
 from prefectish.errors import FlowDefinitionError
 from prefectish.flows import Flow
 from prefectish.functions.decorator import FlowFunction
+from prefectish.validation import did_you_mean
 
 
 def load_flow(where: str) -> Flow | FlowFunction[Any, Any]:
@@ -24,13 +25,14 @@ def load_flow(where: str) -> Flow | FlowFunction[Any, Any]:
     if name:
         called = [value for value in found.values() if value.name == name]
         if name not in found and len(called) != 1:
-            raise FlowDefinitionError(f"{source} has no flow {name!r}; it has {', '.join(found) or 'none'}")
+            known = f"it has {', '.join(found)}" if found else "it has no flow at its top level"
+            raise FlowDefinitionError(f"{source} has no flow {name!r}; {known}{did_you_mean(name, found)}")
         return found.get(name) or called[0]
     distinct = {id(value): value for value in found.values()}
-    if len(distinct) != 1:
-        raise FlowDefinitionError(
-            f"{source} has {len(distinct)} flows ({', '.join(found) or 'none'}); write {source}:name"
-        )
+    if not distinct:
+        raise FlowDefinitionError(f"{source} has no flow; make one at its top level, not in a function")
+    if len(distinct) > 1:
+        raise FlowDefinitionError(f"{source} has {len(distinct)} flows ({', '.join(found)}); write {source}:name")
     return next(iter(distinct.values()))
 
 

@@ -437,7 +437,8 @@ def error_of(module: str, name: str) -> ImportError | AttributeError:
         return ImportError(f"{module} has no {name}: {elsewhere}{_COMMAND}", name=module)
     from difflib import get_close_matches
 
-    near = get_close_matches(name, getattr(sys.modules.get(module), "__dict__", {}).get("__all__", ()), 1)
+    own = getattr(sys.modules.get(module), "__dict__", {})
+    near = get_close_matches(name, (*own.get("__all__", ()), *own.get("_ELSEWHERE", ())), 1)
     hint = f"; did you mean {near[0]!r}?" if near else ""
     return AttributeError(f"module {module!r} has no attribute {name!r}{hint}")
 

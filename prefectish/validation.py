@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 #: Maximum length of a value in an error, in characters.
 MAX_VALUE_LENGTH = 100
+#: Maximum number of tasks that an error about a misspelt name lists.
+MAX_TASKS_SHOWN = 40
 #: Maximum number of reasons in an error.
 MAX_REASONS = 3
 #: In the schema of a type that takes more than the schema says, since code of its own converts what it is given.
@@ -242,6 +244,20 @@ def unknown_argument(kind: type, name: str) -> TypeError:
 
     known = (known for known in inspect.signature(kind).parameters if known != "unknown")
     return TypeError(f"{kind.__name__} got an unexpected keyword argument {name!r}{did_you_mean(name, known)}")
+
+
+def unknown_task(name: object, labels: Iterable[str], run: str = "this run") -> str:
+    """Return the message about a task that a run does not have: what its tasks are called, and which was meant.
+
+    Examples
+    --------
+    >>> print(unknown_task("lode", ["load", "parse"]))
+    no task is called 'lode' in this run: 'load', 'parse'; did you mean 'load'?
+    """
+    known = list(labels)
+    shown = ", ".join(map(repr, known[:MAX_TASKS_SHOWN])) or "it has none"
+    more = f", ... ({len(known)} in all)" if len(known) > MAX_TASKS_SHOWN else ""
+    return f"no task is called {name!r} in {run}: {shown}{more}{did_you_mean(str(name), known)}"
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

@@ -11,6 +11,7 @@ from importlib import import_module
 from traceback import extract_tb
 from unittest.mock import ANY
 
+import numpy as np
 import pytest
 from distributed import Client, LocalCluster, SpecCluster
 
@@ -174,7 +175,76 @@ def test_error_in_a_property_is_not_taken_for_a_missing_attribute(read):
         read()
 
 
+def test_misspelt_method_of_a_task_is_guessed():
+    """Notebooks and logs show the text alone: the guess that Python adds to a traceback is not in it."""
+    with Flow("f"), pytest.raises(AttributeError, match=r"'mapp'; did you mean 'map'\?$"):
+        inc.mapp([1])
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("LocalExector", "did you mean 'LocalExecutor'"),
+        ("Success", r"write `from prefectish\.engine\.state import Success`"),
+        ("signals", r"write `from prefectish\.engine import signals`"),
+    ],
+)
+def test_names_that_are_elsewhere_say_where(name, said):
+    with pytest.raises((ImportError, AttributeError), match=said):
+        getattr(prefectish, name)
+
+
+def test_option_of_a_task_in_its_call_says_where_it_goes():
+    with Flow("f"):
+        said = r"'max_retries', an option of tasks: write @task\(max_retries=\.\.\.\), or task_args=dict\("
+        with pytest.raises(TypeError, match=said):
+            inc(1, max_retries=3)
+        inc(1, task_args={"max_retries": 3, "retry_delay": 0})
+
+
 # -- executors ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", [DaskExecutor, LocalDaskExecutor])
+@pytest.mark.parametrize(
+    ("option", "value", "said"),
+    [
+        ("max_branches", "4", "max_branches must be a whole number, got '4'"),
+        ("max_branches", 0, "max_branches must be >= 1, got 0"),
+        ("stall_warning", "60", "stall_warning must be a number of seconds, got '60'"),
+        ("stall_warning", float("nan"), "stall_warning must be >= 0 seconds, got nan"),
+        ("tag_limits", ["db"], r"tag_limits must be a dict of numbers by tag, as \{'db': 2\}, got \['db'\]"),
+        ("tag_limits", {"db": "2"}, r"tag_limits\['db'\] must be a whole number, got '2'"),
+        ("tag_limits", {"db": -1}, r"tag_limits\['db'\] must be >= 0, got -1"),
+    ],
+)
+def test_options_of_executors_are_checked_where_they_are_given(kind, option, value, said):
+    with pytest.raises((TypeError, ValueError), match=said):
+        kind(**{option: value})
+
+
+@pytest.mark.parametrize(
+    ("kind", "option", "value", "said"),
+    [
+        (LocalDaskExecutor, "num_workers", "2", "num_workers must be a whole number, got '2'"),
+        (LocalDaskExecutor, "num_workers", True, "num_workers must be a whole number, got True"),
+        (LocalDaskExecutor, "num_workers", 2.0, "num_workers must be a whole number, got 2.0"),
+        (LocalExecutor, "num_workers", 2, r"has no workers; write LocalDaskExecutor\(num_workers=4\)"),
+        (LocalExecutor, "stal_warning", 2, "did you mean 'stall_warning'"),
+        (DaskExecutor, "n_workers", "2", "n_workers must be a whole number, got '2'"),
+        (DaskExecutor, "n_workers", -1, "n_workers must be >= 0, got -1"),
+        (DaskExecutor, "cluster_kwargs", 5, "cluster_kwargs must be a dict of keyword arguments, got 5"),
+        (DaskExecutor, "client_kwargs", ["timeout"], "client_kwargs must be a dict of keyword arguments, got "),
+        (DaskExecutor, "no_workers_timeout", "5m", "no_workers_timeout must be a number of seconds, got '5m'"),
+    ],
+)
+def test_size_of_an_executor_is_checked_where_it_is_given(kind, option, value, said):
+    with pytest.raises((TypeError, ValueError), match=said):
+        kind(**{option: value})
+
+
+def test_numbers_of_numpy_are_numbers_for_executors():
+    assert LocalDaskExecutor(num_workers=np.int64(2), stall_warning=np.float64(3)).num_workers == 2
 
 
 def test_arguments_of_the_cluster_are_sent_to_cluster_kwargs():
@@ -189,7 +259,7 @@ def test_arguments_of_the_cluster_are_sent_to_cluster_kwargs():
 @pytest.mark.parametrize(
     ("address", "said"),
     [
-        (8786, r"address must be a string, got a int; write 'tcp://127\.0\.0\.1:8786'"),
+        (8786, r"address must be a string, got 8786; write 'tcp://127\.0\.0\.1:8786'"),
         (LocalExecutor(), "pass a Client as client=..., of a cluster its scheduler_address"),
     ],
 )
@@ -331,6 +401,12 @@ def test_progress_is_true_false_or_a_function(given):
         five()
     with pytest.raises(TypeError, match="progress must be True, False or a function, got "):
         graph.run(progress=given, history=False)
+
+
+@pytest.mark.parametrize("name", [5, b"f", ["f"]])
+def test_name_of_a_flow_is_a_string(name):
+    with pytest.raises(TypeError, match="the name of a flow must be a string, got "):
+        Flow(name)
 
 
 def test_misspelt_task_of_a_state_is_guessed():

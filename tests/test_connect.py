@@ -473,7 +473,7 @@ def test_connect_works_beside_a_running_loop(scheduler_address: str, dask_client
         ({"address": "tcp://a:1", "adapt_kwargs": {}}, "adapt_kwargs has no meaning with address"),
         ({"client": object(), "security": True}, "security has no meaning with client"),
         ({"client": object()}, r"client must be a distributed\.Client"),
-        ({"address": 8786}, "address must be a string, got a int"),
+        ({"address": 8786}, "address must be a string, got 8786"),
         ({"client_kwargs": {"asynchronous": True}}, "client_kwargs must not set asynchronous"),
         ({"cluster_class": "no.such.Cluster"}, r"'no\.such\.Cluster' is not the dotted name"),
         ({"cluster_class": "distributed.NoCluster"}, "NoCluster"),

@@ -153,7 +153,7 @@ def test_unknown_runs_and_tasks_are_named(path: str) -> None:
     with pytest.raises(KeyError, match="no run 'nothing'"):
         history.run("nothing", store=path)
     run = history.run(run_id, store=path)
-    with pytest.raises(KeyError, match=r"no task is called 'lod'.*load-1"):
+    with pytest.raises(KeyError, match=r"no task is called 'lod' in run .*: 'load', .*; did you mean 'load'\?"):
         run.children("lod")
     with pytest.raises(KeyError, match="no child 99"):
         run.child("load", 99)

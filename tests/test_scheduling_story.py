@@ -120,7 +120,7 @@ def test_stories_are_kept_under_validate():
 @pytest.mark.parametrize("key", ["nothing", "load[x]", "load["])
 def test_key_that_names_no_task_is_refused(key):
     state = two_maps().run(executor=LocalExecutor(), history=False, story=True)
-    with pytest.raises(KeyError, match=r"no task of the run is called|must be a task"):
+    with pytest.raises(KeyError, match=r"no task is called|must be a task"):
         state.story(key)
 
 

@@ -10,6 +10,9 @@ def text_of(found: Comparison) -> str:
     """Return a comparison, a line for each finding."""
     lines = [f"{found.before.id} -> {found.after.id}: {found.before.counts().text()} -> {found.after.counts().text()}"]
     for task in found.tasks:
+        if task.before is None and task.after is None:
+            lines.append(f"{task.name}: did not run")
+            continue
         before, after = (seconds(value) or "did not run" for value in (task.before, task.after))
         total = f"total {seconds(task.total_before)} -> {seconds(task.total_after)}"
         lines.append(f"{task.name}: median {before} -> {after}, {total}")

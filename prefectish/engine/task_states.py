@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, overload
 from prefectish.engine.state_names import LaterNames
 from prefectish.engine.task_counts import TASK_NAME, TaskCounts
 from prefectish.safe_repr import as_html, printable
-from prefectish.validation import did_you_mean
+from prefectish.slugs import labels
+from prefectish.validation import unknown_task
 
 if TYPE_CHECKING:
     from prefectish.engine.state import State
@@ -152,7 +153,7 @@ class RunStory:
             return found[0]
         if found:
             raise KeyError(f"several tasks are called {name!r}; name one of {', '.join(found)}")
-        raise KeyError(f"no task of the run is called {name!r}; there are {', '.join(slug for slug, _ in names)}")
+        raise KeyError(unknown_task(name, labels(names).values()))
 
 
 #: The last runs of this process that kept their story, by identifier.
@@ -554,19 +555,18 @@ def task_of(slugs: Mapping[Any, str], which: Any) -> Any:
     """
     if isinstance(which, str):
         found = [t for t, slug in slugs.items() if slug == which] or [t for t in slugs if t.name == which]
-        what, none = f"are called {which!r}", f"no task is called {which!r} in this run"
+        what, none = f"are called {which!r}", unknown_task(which, dict.fromkeys(task.name for task in slugs))
     elif which in slugs:
         return which
     else:
         found = [task for task in slugs if is_call(task, which)]
-        what, none = f"are calls of {which!r}", f"{which!r} is not among the tasks of this run"
+        what, none = f"are calls of {which!r}", f"{which!r} is not among the tasks of this run: {_listed(slugs)}"
     if len(found) == 1:
         return found[0]
     if found:
         told = ", ".join(repr(slugs[task]) for task in found)
         raise KeyError(f"{len(found)} tasks {what}; take one by its slug ({told}) or by what the call returned")
-    near = did_you_mean(which, [task.name for task in slugs]) if isinstance(which, str) else ""
-    raise KeyError(f"{none}: {_listed(slugs)}{near}")
+    raise KeyError(none)
 
 
 def is_call(task: Any, called: Any) -> bool:

@@ -41,6 +41,7 @@ from prefectish.history.signing import Signer
 from prefectish.history.store import HistoryStore, open_store, strict_texts
 from prefectish.safe_repr import as_html, printable
 from prefectish.slugs import labels
+from prefectish.validation import unknown_task
 
 if TYPE_CHECKING:
     from prefectish.engine.state import State
@@ -533,11 +534,11 @@ class RunRow:
         with self._store.reading() as connection:
             rows = connection.execute(select(_s.step, _s.slug, _s.name).where(_s.run == self._number)).all()
         found = [row.step for row in rows if row.slug == name] or [row.step for row in rows if row.name == name]
-        if len(found) != 1:
-            known = ", ".join(row.slug for row in rows)
-            raise KeyError(
-                f"{'several tasks are' if found else 'no task is'} called {name!r} in run {self.id}: {known}"
-            )
+        if not found:
+            raise KeyError(unknown_task(name, labels((row.slug, row.name) for row in rows).values(), f"run {self.id}"))
+        if len(found) > 1:
+            slugs = ", ".join(row.slug for row in rows if row.name == name)
+            raise KeyError(f"several tasks are called {name!r} in run {self.id}; name one of {slugs}")
         return int(found[0])
 
     def report(self, path: str | os.PathLike[str]) -> str:

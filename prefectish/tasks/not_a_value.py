@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from prefectish.engine.context import current
 from prefectish.missing_names import missing_attribute
+from prefectish.validation import did_you_mean
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -57,6 +58,8 @@ class NotAValue:
             error = missing_attribute(self, "task", name)
             if name.startswith("_") or "; " in str(error):
                 raise error
+            if near := did_you_mean(name, (each for each in dir(self) if not each.startswith("_"))):
+                raise AttributeError(f"{error}{near}")  # Python would ask it once more if it knew the object
             own = self.__dict__.get("name", "the task")
             raise AttributeError(
                 f"{error}: {own!r} is a task, and what it returns is "

@@ -65,10 +65,13 @@ class Inputs:
         """Raise with the message of `inspect`, which describes any invalid call; a misspelt name is said first."""
         unknown = [] if self.spreads else sorted(kwargs.keys() - self.accepted)
         if unknown:
-            free = sorted(self.accepted - kwargs.keys())
+            meant = did_you_mean(unknown[0], sorted(self.accepted - kwargs.keys()))
+            from prefectish.tasks.options import OPTION_NAMES  # here: only an error needs it
+
+            if not meant and unknown[0] in OPTION_NAMES:
+                meant = f", an option of tasks: write @task({unknown[0]}=...), or task_args=dict({unknown[0]}=...)"
             raise TypeError(
-                f"{name}: got an unexpected keyword argument {unknown[0]!r}{did_you_mean(unknown[0], free)}; "
-                f"the task takes {self.signature}"
+                f"{name}: got an unexpected keyword argument {unknown[0]!r}{meant}; the task takes {self.signature}"
             )
         try:
             self.signature.bind(*args, **kwargs)

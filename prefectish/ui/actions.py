@@ -20,6 +20,7 @@ from prefectish.history.run_requests import PostedRequest, post, requester
 from prefectish.history.shared_limits import remove_limit, set_limit
 from prefectish.history.signing import Signer
 from prefectish.registry import queue
+from prefectish.slugs import labels
 from prefectish.ui.queries.forms import answer_form, value_of
 from prefectish.ui.queries.registry import agents_page, deployment_of
 from prefectish.ui.queries.run import ask_record, has_failed, resume_command
@@ -27,6 +28,7 @@ from prefectish.ui.queries.runs import row_of, summary
 from prefectish.ui.queries.tasks import item_ref, step_row, step_rows
 from prefectish.ui.records import Ask, Asked, Json, Moment, Number, Record, Text
 from prefectish.ui.source import NotFound, Source
+from prefectish.validation import unknown_task
 
 _a, _c, _r = schema.asks.c, schema.children.c, schema.runs.c
 #: Seconds that a button waits for the answer of a driver; it is shown as taken later, too.
@@ -127,8 +129,11 @@ def _step(source: Source, run: RunRow, wanted: AskRequest) -> Any:
         return None
     rows = step_rows(source, run)
     found = [row for row in rows if row.slug == wanted.task] or [row for row in rows if row.name == wanted.task]
-    if len(found) != 1:
-        raise NotFound(f"{'several tasks are' if found else 'no task is'} called {wanted.task!r} in run {run.id}")
+    if not found:
+        called = labels((row.slug, row.name) for row in rows).values()
+        raise NotFound(unknown_task(wanted.task, called, f"run {run.id}"))
+    if len(found) > 1:
+        raise NotFound(f"several tasks are called {wanted.task!r} in run {run.id}; name one by its slug")
     return found[0]
 
 

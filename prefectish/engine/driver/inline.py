@@ -16,6 +16,7 @@ from prefectish.engine.plan.steps import Plan
 from prefectish.engine.state import Success
 from prefectish.engine.worker.run_steps import run_job
 from prefectish.engine.worker.tracebacks import debuggable
+from prefectish.validation import unknown_argument
 
 
 class StallWatch:
@@ -172,7 +173,14 @@ class LocalExecutor:
     [2, 4, 6]
     """
 
-    def __init__(self, stall_warning: float | None = 60) -> None:
+    def __init__(self, stall_warning: float | None = 60, **unknown: Any) -> None:
+        if "num_workers" in unknown or "n_workers" in unknown:
+            raise TypeError(
+                "LocalExecutor runs one task after another and has no workers; write LocalDaskExecutor(num_workers=4) "
+                "for threads, or scheduler='processes' beside it"
+            )
+        if unknown:
+            raise unknown_argument(type(self), next(iter(unknown)))
         self.stall_warning = stall_warning
 
     @contextmanager
