@@ -73,7 +73,7 @@ def address_in(path: str | os.PathLike[str], timeout: float) -> str:
     SchedulerLost
         It is not written in time.
     FlowDefinitionError
-        It is no scheduler file.
+        It is not a scheduler file.
     """
     end = time.monotonic() + timeout
     while not os.path.exists(path) or not os.path.getsize(path):

@@ -35,5 +35,5 @@ def task_options() -> Mapping[str, Any]:
 
 
 def other_annotations() -> dict[str, Any]:
-    """Return what is annotated here and is no option of a task, such as a span; it is passed on to the cluster."""
+    """Return what is annotated here and is not an option of a task, such as a span; it is passed on to the cluster."""
     return {name: value for name, value in dask.get_annotations().items() if name not in _OPTIONS}

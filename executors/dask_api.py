@@ -53,7 +53,7 @@ Key = tuple[str, int | str, int]
 #: Messages to the scheduler that stay in Dask's log of them.
 MESSAGES_KEPT = 10
 
-#: Dask advises to scatter when a graph is large; large values are scattered already, and many items are no fault.
+#: Dask advises to scatter when a graph is large; large values are scattered already, and many items are not a mistake.
 _NO_ADVICE = {"distributed.admin.large-graph-warning-threshold": 1 << 62}
 
 

@@ -37,7 +37,7 @@ class Departures(SchedulerPlugin):  # type: ignore[misc]  # distributed has no t
     Attributes
     ----------
     workers
-        Those that are there, by address.
+        The present workers, by address.
     departed
         What is known of those that have left, by address; an address is of one process only, as long as it is there.
     retired, begun_often
@@ -56,7 +56,7 @@ class Departures(SchedulerPlugin):  # type: ignore[misc]  # distributed has no t
         self._asking: set[asyncio.Task[None]] = set()  # the loop itself keeps them from nothing
 
     async def start(self, scheduler: Any) -> None:
-        """Note the scheduler, and the workers that are there."""
+        """Note the scheduler and its present workers."""
         self.scheduler = scheduler
         self.workers.update(scheduler.workers)
 

@@ -270,7 +270,7 @@ def content(name: str) -> Content | None:
         return None
     try:
         source = get_source(name)
-    except Exception:  # the file is gone, or is no text
+    except Exception:  # the file is gone, or is not text
         return None
     if source is None:
         return None

@@ -23,7 +23,7 @@ from prefectish.engine.scheduling.ahead import Room, is_alone, is_held_up, sprea
 ANNOTATION = "prefectish-ahead"
 #: Added to the order of all keys of a run: they come after those of others, unless they take turns with them.
 AFTER_OTHERS = 1 << 54
-#: Tasks in the queue that are sorted anew when others come; of more, those that are there stay first.
+#: Tasks in the queue that are sorted anew when others come; of more, the present ones stay first.
 MOST_SORTED = 20_000
 #: Seconds between two looks whether some wait behind long bodies; heartbeats tell of these, each second or so.
 LOOK_INTERVAL = 0.5

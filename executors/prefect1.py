@@ -118,7 +118,7 @@ class LocalDaskExecutor(OwnLocalDaskExecutor, Executor):
 
 
 def call(fn: Callable[..., Any], args: Any, kwargs: Any, *_: Any) -> Value | Error:
-    """Call a function with the results of what was submitted before; signals, too, are told as a value."""
+    """Call a function with the results of what was submitted before; signals, too, are returned as a value."""
     return capture(lambda: fn(*results(args), **results(kwargs)))
 
 

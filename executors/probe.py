@@ -52,7 +52,7 @@ def checked_address(address: object) -> str | None:
     Raises
     ------
     FlowDefinitionError
-        It is no text: a port, a client, a cluster.
+        It is not a string, but a port, a client or a cluster.
     """
     if address is None or isinstance(address, str):
         return address
@@ -122,7 +122,7 @@ def await_scheduler(address: str, security: Security, timeout: float) -> None:
     Raises
     ------
     FlowDefinitionError
-        It is no address of a scheduler.
+        It is not the address of a scheduler.
     SchedulerLost
         No scheduler answered in time; or, at once, another server did, or TLS failed.
     """

@@ -110,7 +110,7 @@ class FileSender:
         return FileSender, (self.folder,)
 
     def read_items(self) -> None:
-        """Take the items that are there, in the process of the client."""
+        """Take the items that have arrived, in the process of the client."""
         with self._lock, suppress(OSError):
             for entry in os.scandir(self.folder):
                 if entry.name.endswith(_SUFFIX):

@@ -92,7 +92,7 @@ class SameModules:
         return Guard(self._known) if self._known else None
 
     def check(self, tasks: Mapping[str, tuple[bytes, Any]]) -> None:
-        """Have all workers compare the modules that tasks reach, while this process goes on until :meth:`settle`.
+        """Have all workers compare the modules that tasks reach, while this process continues until :meth:`settle`.
 
         Parameters
         ----------

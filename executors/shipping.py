@@ -42,7 +42,7 @@ class Source(NamedTuple):
 
     @property
     def digest(self) -> str:
-        """Return what tells this content from another."""
+        """Return what distinguishes this content from another."""
         return blake2b(self.text.encode(), digest_size=16).hexdigest()
 
 

@@ -52,7 +52,7 @@ def whole(job: Job) -> Bundle:
 
 
 def place_of(bundle: Bundle) -> int | str:
-    """Return what tells the key of a bundle from others of its first step.
+    """Return what distinguishes the key of a bundle from others of its first step.
 
     A whole chain has the key of that step by itself, by which notes of what a worker runs are read.
     """

@@ -39,7 +39,7 @@ class Deployable:
         """Register the flow under a project, from where agents run it: on its schedules, and when they are asked to.
 
         The environment is built, and the flow is loaded in it, before anything is registered. What is the same as the
-        version in use is no new version; what is not takes its place, and archives it.
+        version in use does not make a new version; other content does, and archives the version in use.
 
         Parameters
         ----------

@@ -207,7 +207,7 @@ class FlowGraph(TaskGraph):
         self.insert(Edge(self._admit(value), task, key, maps, flattened, failure_allowed), validate)
 
     def _constant(self, value: Any) -> Constant:
-        """Return a constant; of an iterator the one that is there, since all that map over it read the same items."""
+        """Return a constant; of an iterator the existing one, since all that map over it read the same items."""
         known = self.slugs if is_iterator(value) else ()
         same = [task for task in known if isinstance(task, Constant) and task.value is value]
         return same[0] if same else Constant(value)

@@ -1,9 +1,9 @@
 """Ask what a value of the user's is, without running code of the user's.
 
-``isinstance`` reads ``__class__`` of a value that is no instance by its type, which proxies compute: a weak one of a
-dead object raises there, one that is bound to a request outside of it. In the process of the client that would end the
-run, and not the child. What is asked for every child writes ``issubclass(type(value), kind)`` where it stands: a call
-costs more than the question.
+``isinstance`` reads ``__class__`` of a value that is not an instance by its type, which proxies compute: a weak one of
+a dead object raises there, one that is bound to a request outside of it. In the process of the client that would end
+the run, and not the child. What is asked for every child writes ``issubclass(type(value), kind)`` where it stands: a
+call costs more than the question.
 """
 
 from __future__ import annotations

@@ -34,7 +34,7 @@ forks = Forks()
 
 
 def end_fork(raised: BaseException | None) -> None:
-    """End a process that code of the user's forked, at the end of that code: the run goes on in the other one.
+    """End a process that code of the user's forked, at the end of that code: the run continues in the other one.
 
     It ends as Python would: with the code of ``sys.exit``, else with 1 if something was raised.
     """

@@ -163,7 +163,7 @@ def _moment() -> Any:
 def misfits(values: Mapping[str, Any], schemas: Mapping[str, Mapping[str, Any]]) -> Iterator[ParameterError]:
     """Yield what is wrong with values, by name, of which only the schemas of their types are known here.
 
-    What no schema tells, and everything where pydantic is missing, is left to the run.
+    What no schema describes, and everything where pydantic is missing, is left to the run.
     """
     for name, value in values.items() if can_validate() else ():
         schema = schemas.get(name)

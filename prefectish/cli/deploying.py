@@ -275,7 +275,7 @@ def agent_start(
     store: Store = None,
     once: Annotated[bool, typer.Option("--once", help="Begin what is due now, wait for its end, and end.")] = False,
 ) -> None:
-    """Begin the runs that are due or asked for, until SIGTERM or Ctrl-C; runs that were begun go on."""
+    """Start the runs that are due or were requested, until SIGTERM or Ctrl-C; runs that have started continue."""
     import logging
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)-7s %(message)s")

@@ -58,7 +58,7 @@ def _moved(file: Path) -> tuple[str, Moved]:
             before = opened.read()
         return before, move_source(before)
     except ParserSyntaxError as error:
-        raise exit_with(f"{file}:{error.raw_line}: it is no Python: {error.message}", 2) from None
+        raise exit_with(f"{file}:{error.raw_line}: not valid Python: {error.message}", 2) from None
     except (OSError, UnicodeDecodeError) as error:
         raise exit_with(f"{file}: {error}", 2) from None
 

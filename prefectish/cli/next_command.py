@@ -57,7 +57,7 @@ def _option(name: str, value: str | None) -> list[str]:
 
 
 def is_plain(value: str) -> bool:
-    """Whether a value can be printed: it is no secret, and no URL with a password.
+    """Whether a value can be printed: it is neither a secret nor a URL with a password.
 
     Examples
     --------

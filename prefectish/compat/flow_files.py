@@ -24,7 +24,7 @@ class ParsedPath(NamedTuple):
 def parse_path(path: str) -> ParsedPath:
     """Return the parts of a path or URL."""
     found = urlparse(path)
-    if len(found.scheme) < 2:  # a drive of Windows is no scheme
+    if len(found.scheme) < 2:  # a drive of Windows is not a scheme
         return ParsedPath("file", "", path)
     return ParsedPath(found.scheme, found.netloc, found.path)
 

@@ -33,7 +33,7 @@ def set_key_value(key: str, value: Any) -> str:
     Raises
     ------
     ValueError
-        The value is no JSON, or more than 1 MB of it.
+        The value is not JSON serializable, or is larger than 1 MB.
     """
     text = _json(value)
     if len(text) > MAX_SIZE:

@@ -29,7 +29,7 @@ class Registered(flows.Flow):
         idempotency_key: str | None = None,
         **kwargs: Any,
     ) -> str:
-        """Deploy the flow, and return the identifier of its version; what is the same as before is no new version.
+        """Deploy the flow, and return the identifier of its version; a new version is made only for new content.
 
         Parameters
         ----------

@@ -1,6 +1,6 @@
 """`prefect.storage`: where the code of a flow would be stored. Here it stays in its file.
 
-Folders, modules and scripts of this machine give back a flow that was added; the other kinds keep what they are told.
+Folders, modules and scripts of this machine give back a flow that was added; the other kinds keep what they are given.
 """
 
 from __future__ import annotations

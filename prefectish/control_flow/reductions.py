@@ -48,7 +48,7 @@ def reduce(
     Raises
     ------
     TypeError
-        If `combine` takes no list, or `mapped` is no map.
+        If `combine` takes no list, or `mapped` is not a map.
     ValueError
         If `fan_in` is below 2.
     FlowDefinitionError
@@ -76,6 +76,6 @@ def reduce(
 
 
 def _check_map(name: str, value: Any, flow: RecordingFlow) -> None:
-    """Refuse what is no map of the flow."""
+    """Refuse anything but a map of the flow."""
     if not (is_a(value, Task) and value in flow and any(edge.mapped for edge in flow.edges_to(value))):
         raise no_map(name, value, is_a(value, Task))

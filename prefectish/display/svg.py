@@ -73,7 +73,7 @@ def picture(boxes: Sequence[Box], wires: Sequence[SvgEdge], fits: bool = True) -
         ]
     )
     style = f' style="min-width:{MIN_SCALE * width:.0f}px;max-width:100%;height:auto"' if fits else ""
-    # A picture with links is no single image to who does not see it.
+    # To screen readers a picture with links is not a single image.
     role = "group" if any(box.href for box in boxes) else "img"
     return (
         f'<svg class="pf-graph" xmlns="http://www.w3.org/2000/svg" role="{role}" aria-label="graph of the flow" '

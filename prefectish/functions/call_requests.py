@@ -1,6 +1,6 @@
 """Calls and maps on their way from a flow function to its run, and what is asked of them later.
 
-Made by the thread of the flow function; the loop takes them (`prefectish.functions.calls`), and tells how they end.
+Made by the thread of the flow function; the loop takes them (`prefectish.functions.calls`), and reports how they end.
 """
 
 from __future__ import annotations

@@ -170,7 +170,7 @@ class CallQueue:
             self._put(chain, call, arrival)
 
     def _continue(self, chain: CallChain, map_row: MapRow) -> None:
-        """Let a call that followed go on, now that all it reads is known."""
+        """Let a call that followed continue, now that all it reads is known."""
         if map_row.submitted:
             followed = (item.job for item in map_row.items if type(item) is Upcoming)
             if not any(job.was_given_up for job in followed):

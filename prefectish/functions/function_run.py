@@ -590,7 +590,7 @@ def maps_over(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
 
 
 def _as_key(options: Mapping[str, Any]) -> Hashable:
-    """Return options of a call as a key: calls with equal ones share a copy of their task. None if that is no key."""
+    """Return options of a call as a key: calls with equal ones share a copy of their task. None if unhashable."""
     plain = tuple((n, tuple(sorted(v.items())) if isinstance(v, dict) else v) for n, v in sorted(options.items()))
     return plain if isinstance(capture(hash, plain), Value) else None
 

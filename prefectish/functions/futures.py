@@ -239,7 +239,7 @@ class CallFuture(TaskFuture[R], Coroutine[Any, Any, R]):
         return self._go_on(waiter, self._steps[waiter].throw, error)
 
     def close(self) -> None:
-        """Wait no more; the call goes on."""
+        """Stop waiting; the call continues."""
         if (steps := self._steps.pop(_waiter(), None)) is not None:
             steps.close()
 
@@ -324,7 +324,7 @@ class MapFuture(LeadsOut, Sequence[TaskFuture[R]]):
     def result(self, timeout: float | None = None, raise_on_failure: bool = True) -> list[R]:
         """Wait until all children have ended and return their results in map order.
 
-        A failure is raised as soon as it is known and all before it have ended; the others go on.
+        A failure is raised as soon as it is known and all before it have ended; the others continue.
 
         Parameters
         ----------

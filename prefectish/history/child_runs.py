@@ -31,7 +31,7 @@ def place_of(slug: str, index: int | None, attempt: int) -> str:
 
 
 def event_of(parent: str, place: str) -> str:
-    """Return what tells a run that a parent has asked for from all others."""
+    """Return what distinguishes a run that a parent has asked for from all others."""
     return hashlib.sha256(f"{parent} {place}".encode()).hexdigest()
 
 

@@ -103,7 +103,7 @@ def _looked_up(pid: int, is_same: Callable[[psutil.Process], bool]) -> Life:
 
 @cache
 def _place() -> str:
-    """Return what tells this machine, since it was booted, and this namespace of process ids from others."""
+    """Return what distinguishes this machine, since it was booted, and this namespace of process ids from others."""
     boot, namespace = "", ""
     with suppress(OSError), open("/proc/sys/kernel/random/boot_id") as file:
         boot = file.read().strip().replace("-", "")

@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 
 _r, _s, _e, _t, _a = schema.runs.c, schema.steps.c, schema.errors.c, schema.texts.c, schema.attempts.c
 
-#: What a list of runs reads: each column costs ten thousand runs two milliseconds, and of these a run tells nothing.
+#: What a list of runs reads: each column costs ten thousand runs two milliseconds, and none of these is shown in it.
 _LISTED = [column for column in _r if column.key not in ("asked", "held")]
 
 

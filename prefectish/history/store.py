@@ -88,7 +88,7 @@ class HistoryStore:
             raise HistoryCorrupt(f"history {self.location} has a value that cannot be read: {error}") from error
         except DBAPIError as error:
             if _NO_TEXT in str(error.orig):
-                raise HistoryCorrupt(f"history {self.location} has a text that is no UTF-8: {error.orig}") from error
+                raise HistoryCorrupt(f"history {self.location} has a text that is not UTF-8: {error.orig}") from error
             away = isinstance(error, OperationalError) and (not self.is_file or _is_locked(error.orig))
             kind = HistoryUnavailable if away else HistoryWriteError
             raise kind(f"history {self.location} could not be used: {' '.join(str(error.orig).split())}") from error
@@ -172,7 +172,7 @@ class FileStore(HistoryStore):
         return self._found() == self._file
 
     def _found(self) -> tuple[int, int] | None:
-        """Return what tells the file from another one at its place; None if there is none."""
+        """Return what distinguishes the file from another one at the same path; None if there is none."""
         try:
             found = os.stat(self.location)
         except OSError:
@@ -336,7 +336,7 @@ def _take_over_transactions(connection: Any, record: Any) -> None:
 
 #: How the driver begins to say that it cannot decode a text.
 _NO_TEXT = "Could not decode to UTF-8"
-#: Bytes that are no UTF-8 make one text odd, and not all of the history unreadable.
+#: Bytes that are not UTF-8 make one text odd, but do not make the whole history unreadable.
 _text = partial(str, encoding="utf-8", errors="replace")
 
 
@@ -344,7 +344,7 @@ _text = partial(str, encoding="utf-8", errors="replace")
 def strict_texts(connection: Connection) -> Iterator[None]:
     """Let SQLite decode texts by itself, which saves a third of the time of ten thousand runs.
 
-    A text that is no UTF-8 raises then, HistoryCorrupt in the end; who reads has to read it again without this.
+    A text that is not UTF-8 raises then, HistoryCorrupt in the end; it has to be read again without this.
     """
     raw: Any = connection.connection.driver_connection
     if not isinstance(raw, sqlite3.Connection):

@@ -47,7 +47,7 @@ def move(source: str) -> Moved:
     Raises
     ------
     libcst.ParserSyntaxError
-        It is no Python.
+        It is not valid Python.
     """
     wrapper = MetadataWrapper(cst.parse_module(source))
     found = UseFinder()

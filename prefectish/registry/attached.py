@@ -134,7 +134,7 @@ class AttachedRun:
     def set_limit(self, task_or_tag: Any, n: int | None) -> None:
         """Change how many children of a task, or with a tag, may run at once, as :meth:`RunHandle.set_limit`.
 
-        A name that is no task of the run is taken for a tag.
+        A name that is not a task of the run is taken for a tag.
         """
         check_limit(n)
         try:

@@ -290,7 +290,7 @@ def archive_row(connection: Connection, number: int) -> None:
 
 
 def due_time(at: datetime | timedelta | None) -> float:
-    """Return a time in seconds; now by default. TypeError, ValueError if it is no aware time."""
+    """Return a time in seconds; now by default. TypeError, ValueError if it is not an aware datetime."""
     if at is None:
         return time.time()
     if isinstance(at, timedelta):

@@ -176,7 +176,7 @@ def ask_for(
 
 
 def unknown_names(names: Iterable[str], takes: Collection[str]) -> list[str]:
-    """Return the names that are no parameters of a flow; one that has `ANY_NAME` takes all.
+    """Return the names that are not parameters of a flow; one that has `ANY_NAME` takes all.
 
     Examples
     --------
@@ -189,7 +189,7 @@ def unknown_names(names: Iterable[str], takes: Collection[str]) -> list[str]:
 def mistyped(
     parameters: Mapping[str, Any], types: Mapping[str, Mapping[str, Any]], needs: Collection[str]
 ) -> list[str]:
-    """Return what is wrong with the values of parameters of a deployed flow, by the types that its environment told.
+    """Return what is wrong with the values of parameters of a deployed flow, by the types its environment reported.
 
     Examples
     --------

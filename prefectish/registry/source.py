@@ -36,7 +36,7 @@ def source_of(flow: Any, has_key: bool) -> dict[str, Any]:
     Raises
     ------
     FlowDefinitionError
-        It is no global of a file or module, and without a key it cannot be pickled either.
+        It is not a global variable of a file or module, and without a key it cannot be pickled either.
     """
     before = {"prepare": list(modules)} if (modules := required()) else {}
     return {**_place_of(flow, has_key), **before}

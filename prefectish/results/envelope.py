@@ -61,7 +61,7 @@ def _facts(name: str, line: bytes) -> dict[str, Any]:
     except (ValueError, RecursionError):
         facts = None
     if type(facts) is not dict:
-        raise ResultCorrupt(f"{name}: its line of metadata is no JSON object")
+        raise ResultCorrupt(f"{name}: its line of metadata is not a JSON object")
     return facts
 
 

@@ -1,7 +1,7 @@
 """What a task answers when it is used as if it were its result, which is not known while the flow is built.
 
-Each refusal says where the value is. Comparing and formatting are no errors in Python, so they are warned of, where the
-line of the user says so: the engine compares tasks, too.
+Each refusal says where the value is. Comparing and formatting are not errors in Python, so they are warned of, where
+the line of the user says so: the engine compares tasks, too.
 """
 
 from __future__ import annotations

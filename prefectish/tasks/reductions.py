@@ -30,7 +30,8 @@ def combining(combine: Task | Callable[[list[Any]], Any], fan_in: int) -> Task:
     Raises
     ------
     TypeError
-        If it is no task and no function, if it has no argument for a list of results, or `fan_in` is no whole number.
+        If it is neither a task nor a function, or has no argument for a list of results; if `fan_in` is not a whole
+        number.
     ValueError
         If `fan_in` is below 2.
     """
@@ -50,7 +51,7 @@ def combining(combine: Task | Callable[[list[Any]], Any], fan_in: int) -> Task:
 
 
 def no_map(name: str, value: Any, is_task: bool) -> TypeError:
-    """Return the error of a reduction of something that is no map; `is_task`: of one task, or its future."""
+    """Return the error of a reduction of something that is not a map; `is_task`: of one task, or its future."""
     if is_a(value, Annotation):
         way_out = "reduce a map over it"
     elif is_task:

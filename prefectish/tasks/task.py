@@ -591,7 +591,7 @@ class Operation(FunctionTask):
 
 
 def key_task(key: Callable[[Any], Any]) -> Task:
-    """Return the task that computes keys for `group_by`; TypeError if `key` is no function and no task."""
+    """Return the task that computes keys for `group_by`; TypeError if `key` is neither a function nor a task."""
     if isinstance(key, Task):
         return key
     if not callable(key):

@@ -64,7 +64,7 @@ def opener() -> Callable[[str, str], str]:
     ImportError
         A library is missing.
     BadHost
-        The setting `allowed_hosts` has what is no host.
+        The setting `allowed_hosts` contains something that is not a host.
     """
     for library in LIBRARIES:
         load(library, "ui", "page=True")

@@ -1,7 +1,7 @@
 """The states of the items of a map, a byte each, read from the history piece by piece.
 
-A picture of a million items is read in well under a second, and kept. While the run goes on only pieces with items that
-have not ended, or have failed and were run again, are read anew. The same bytes are what a browser draws, and what
+A picture of a million items is read in well under a second, and kept. While the run is active only pieces with items
+that have not ended, or have failed and were run again, are read anew. The same bytes are what a browser draws, and what
 counts are made of.
 """
 

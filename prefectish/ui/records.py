@@ -167,7 +167,7 @@ class Waiting(Record):
     due: datetime | None
     context: dict[str, Any] = Field(description="what the task shows to who approves")
     since: datetime
-    is_live: bool = Field(description="whether the run goes on at once; else when it is resumed")
+    is_live: bool = Field(description="whether the run continues at once; otherwise when it is resumed")
     answer: list[FormField] = Field(description="the answer that it wants; empty: only a yes")
 
 

@@ -31,7 +31,7 @@ _LISTS = (list, tuple, set, frozenset)
 def weight(error: BaseException) -> int:
     """Return about how many bytes of text and arrays an exception holds, with those that it was raised after.
 
-    No code of the user's runs: what is no text, buffer or builtin collection counts as nothing.
+    No code of the user's runs: anything but text, buffers and builtin collections counts as nothing.
     """
     found = 0
     parts: list[Any] = [error]

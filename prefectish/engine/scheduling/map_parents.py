@@ -192,7 +192,7 @@ def rows_in_order(source: StepState) -> Sequence[int]:
 
 
 def is_iterator(step_state: StepState) -> bool:
-    """Whether the items of a step are pulled from an iterator of the caller; one that a task returned is no list."""
+    """Whether the items of a step are pulled from an iterator of the caller; one that a task returned is not a list."""
     step = step_state.step
     return step.literal is not None and not step.stands_in and mapping.is_iterator(step_state.state._raw_result)
 

@@ -151,7 +151,7 @@ class ResumeRules:
         return self._previous_run.kept_results(slug)
 
     def identity(self, chain: StepChain, map_row: MapRow) -> ItemId:
-        """Return what tells a row from others, in all parts of the run."""
+        """Return what distinguishes a row from others, in all parts of the run."""
         self._note_key(chain, map_row)
         return self._identity(chain, map_row.row)
 

@@ -1,6 +1,6 @@
 """Rows of a batch to whose steps nothing is attached: their bodies are called in a row, and nothing else is done.
 
-What does not plainly succeed goes on from there as the attempt of any other step does.
+What does not plainly succeed continues from there as the attempt of any other step does.
 """
 
 from __future__ import annotations

@@ -23,7 +23,7 @@ except ImportError:  # Windows
 MEASURES = "measures_cost"
 #: Children of a task are measured if those before took this long, in seconds; one that took long counts for a while.
 WORTHWHILE, FADES = 0.001, 0.8
-#: Unit of the peak memory of a process as the system tells it, in bytes.
+#: Unit of the peak memory of a process as the system reports it, in bytes.
 _UNIT = 1 if sys.platform == "darwin" else 1024
 
 

@@ -2,7 +2,7 @@
 
 In a store of pickles it is a pickle, as the results are. Any other store is kept free of pickles, since its
 serializer may have been chosen because strangers can write there: a note is JSON then, values are written by that
-serializer, and an exception is a text. A note of another format than its store's is no note: the attempt runs again.
+serializer, and an exception is a text. A note of another format than its store's is ignored: the attempt runs again.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def write(store: Result, name: str, state: State, label: str, facts: Mapping[str
 
 
 def read(store: Result, name: str) -> State | None:
-    """Return the state that a note holds; None for what is no note of this kind of store.
+    """Return the state that a note holds; None for anything else than a note of this kind of store.
 
     Raises
     ------
@@ -86,7 +86,7 @@ def _text_of(message: Any) -> str | None:
 
 
 def _packed(store: Result, value: Any) -> Any:
-    """Return a value as plain JSON: what is no simple value is a list that begins with its kind."""
+    """Return a value as plain JSON: other than simple values become a list that begins with their kind."""
     if type(value) in _PLAIN:
         return value
     if is_a(value, Stored):

@@ -56,7 +56,7 @@ def _look(storage: ResultStorage, ctx: AttemptContext, inputs: Mapping[str, Any]
         if not own and mark["inputs"] != _digest(inputs):
             continue
         if store.exists(f"{place}.ended"):
-            # What is no note says nothing: then it counts as lost.
+            # Anything but a note says nothing: then it counts as lost.
             return notes.read(store, f"{place}.ended") or _lost(ctx, mark)
         return _lost(ctx, mark)
     return None
