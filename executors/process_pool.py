@@ -249,9 +249,9 @@ class ProcessGroup:
 
     def kill(self) -> None:
         """Kill the processes."""
+        self.executor.shutdown(wait=False, cancel_futures=True)  # first: no thread starts a process after it
         for process in list(self.processes.values()):
             process.kill()
-        self.executor.shutdown(wait=False, cancel_futures=True)
 
 
 class PoolView:

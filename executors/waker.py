@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 from collections.abc import Callable
 from typing import Any
+
+from prefectish.interrupting import Latch
 
 
 class Waker:
@@ -19,7 +20,7 @@ class Waker:
 
     def __init__(self, call: Callable[[Callable[[], Any]], Any]) -> None:
         self._call = call
-        self._thread_event = threading.Event()
+        self._thread_event = Latch()
         self._loop_event = asyncio.Event()
 
     def wake(self) -> None:

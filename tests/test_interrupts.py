@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import json
 import signal
 import subprocess
@@ -13,11 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from real import until
+from real import spend, until
 
 from prefectish import Flow, history, task, triggers
 from prefectish.engine.state import Cancelled, Failed, State, Success, TimedOut
 from prefectish.executors import LocalDaskExecutor
+from prefectish.interrupting import Latch
 
 LIMIT = 60.0
 
@@ -186,6 +188,90 @@ def test_wait_that_was_interrupted_can_be_waited_for_again() -> None:
     assert run.state.is_running()
     release.set()
     assert run.wait(LIMIT).result[held].result == 7
+
+
+def test_wait_hears_a_signal_that_came_just_before_it() -> None:
+    """Nothing wakes it then: Python has noted the signal, and runs its handler once the wait returns."""
+    release = threading.Event()
+    with Flow("deaf") as flow:
+        task(lambda: release.wait(LIMIT), name="held")()
+    run = flow.start(executor=LocalDaskExecutor(num_workers=1), history=False)
+
+    def note_a_signal() -> None:
+        until(lambda: signal.getsignal(signal.SIGTERM) != signal.SIG_DFL, LIMIT)  # a wait takes it
+        time_to_block.wait(0.2)
+        _thread.interrupt_main()  # it does not interrupt what the thread waits for
+
+    time_to_block = threading.Event()
+    threading.Thread(target=note_a_signal, daemon=True).start()
+    threading.Timer(PATIENCE, release.set).start()
+    with pytest.raises(KeyboardInterrupt):
+        run.wait()
+    assert not release.is_set(), "it was heard when the run had ended"
+    release.set()
+    run.wait(LIMIT)
+
+
+@pytest.mark.parametrize("moment", ["the thread has started", "the run begins"])
+def test_c1_start_that_is_interrupted_leaves_no_run_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    store, start = tmp_path / "history.db", threading.Thread.start
+
+    def interrupted_start(thread: threading.Thread) -> None:
+        start(thread)
+        if thread.name == "prefectish-run" and moment == "the thread has started":
+            raise KeyboardInterrupt
+
+    def interrupt_the_caller(flow: Any, old: State, new: State) -> None:
+        if moment == "the run begins" and new.is_running():
+            _thread.interrupt_main()
+
+    monkeypatch.setattr(threading.Thread, "start", interrupted_start)
+    with Flow("unborn", state_handlers=[interrupt_the_caller]) as flow:
+        task(spend, name="long").map([60.0, 60.0])
+    with pytest.raises(KeyboardInterrupt):
+        flow.start(executor=LocalDaskExecutor(num_workers=1), history=store)
+    [run] = history.runs(store=store)
+    assert (run.state, run.message) == ("Cancelled", "interrupted")
+
+
+def test_latch_can_be_set_and_waited_for_wherever_a_wait_of_it_was_interrupted() -> None:
+    """An Event, at two of these places, makes whoever sets it wait for ever."""
+    code, places = Latch.wait.__code__, 0
+
+    def interrupted_at(place: int) -> bool:
+        latch, left = Latch(), place
+
+        def trace(frame: Any, event: str, arg: Any) -> Any:
+            nonlocal left
+            if frame.f_code is not code:
+                return None
+            frame.f_trace_opcodes = True
+            if event == "opcode":
+                left -= 1
+                if left < 0:
+                    raise KeyboardInterrupt
+            return trace
+
+        before = sys.gettrace()
+        sys.settrace(trace)
+        try:
+            latch.wait(0.01)
+            return False
+        except KeyboardInterrupt:
+            return True
+        finally:
+            sys.settrace(before)
+            setter = threading.Thread(target=latch.set, daemon=True)
+            setter.start()
+            setter.join(LIMIT)
+            assert not setter.is_alive(), place
+            assert latch.wait(LIMIT), place
+
+    while interrupted_at(places):
+        places += 1
+    assert places > 20
 
 
 def test_u3_keyboard_interrupt_of_a_body_is_its_own() -> None:

@@ -14,6 +14,7 @@ from contextlib import suppress
 from contextvars import ContextVar
 
 from prefectish.engine.capture import Error, Value
+from prefectish.interrupting import Latch
 
 #: Seconds that a cancelled coroutine may take to end before its thread counts as left behind.
 GRACE_SECONDS = 0.2
@@ -32,7 +33,7 @@ class SideThread:
         # Cancels what runs, if that is possible: a coroutine, not a function.
         self.stop: Callable[[], object] | None = None
         self._outcome: Value | Error | None = None
-        self._ended = threading.Event()
+        self._ended = Latch()
         scope = contextvars.copy_context()
         self.thread = threading.Thread(target=scope.run, args=(self._run, call), name=name, daemon=True)
         self.thread.start()

@@ -59,6 +59,7 @@ from prefectish.functions.given_states import GivenStates
 from prefectish.functions.nested_runs import NestedRuns
 from prefectish.functions.results import not_finished_error, owned, value_of
 from prefectish.functions.settled import Settled
+from prefectish.interrupting import Latch
 from prefectish.kinds import is_a
 from prefectish.tasks.call_options import CallOptions
 from prefectish.tasks.collections import Flattened
@@ -117,7 +118,7 @@ class FunctionRun:
         self._error: BaseException | None = None
         self._over = False
         self._answering: int | None = None  # the thread that answers what came too late
-        self._begun = threading.Event()  # set once there are tables, or the run has ended without
+        self._begun = Latch()  # set once there are tables, or the run has ended without
         self.progress: Progress | None = None  # the tables; None before there are any
         self.live = False
         self.keyed = False

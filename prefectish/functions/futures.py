@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import threading
 import warnings
 from collections.abc import Callable, Coroutine, Generator, Iterable, Iterator, Sequence
 from time import monotonic
@@ -19,6 +18,7 @@ from prefectish.functions.bodies import refuse_in_body
 from prefectish.functions.call_requests import CancelCall, CancelMap, MapCall, ReleaseMap, ReleaseResult
 from prefectish.functions.results import not_finished_error, value_of
 from prefectish.functions.settled import Settled
+from prefectish.interrupting import Latch
 from prefectish.missing_names import LeadsOut
 from prefectish.tasks.not_a_value import is_written
 
@@ -356,7 +356,7 @@ class MapFuture(LeadsOut, Sequence[TaskFuture[R]]):
     def _ended_or_failed(self, timeout: float | None) -> bool:
         """Wait as `_ended`, but raise the failure of a child before which, in map order, all have ended well."""
         refuse_in_body(self)
-        changed = threading.Event()
+        changed = Latch()
         failures: list[int] = []
 
         def listener(row: int, state: State) -> None:
@@ -430,7 +430,7 @@ class MapFuture(LeadsOut, Sequence[TaskFuture[R]]):
         if self._size() is not None:
             return
         refuse_in_body(self)
-        known = threading.Event()
+        known = Latch()
         self._map_call.sized.append(known.set)
         self._map_call.outcome.then(lambda outcome: known.set())
         while self._size() is None:

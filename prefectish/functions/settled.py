@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from prefectish.engine.state import Mapped, State
+from prefectish.interrupting import Latch
 
 if TYPE_CHECKING:
     from prefectish.engine.scheduling.run_state import StepState
@@ -95,7 +96,7 @@ class Settled:
         """Wait until the final state, or a pause, is known; False if `timeout` seconds were too short."""
         if self.state is not None or self.waiting is not None:
             return True
-        known = threading.Event()
+        known = Latch()
 
         def notify(outcome: Settled) -> None:
             known.set()

@@ -9,6 +9,7 @@ from typing import Any, Generic, Literal, NamedTuple, TypeVar, overload
 
 from prefectish.functions.bodies import refuse_in_body
 from prefectish.functions.futures import MapFuture, TaskFuture
+from prefectish.interrupting import HEARD_WITHIN
 
 T = TypeVar("T", covariant=True)
 #: What may be waited for: calls and children, and maps, whose children are meant.
@@ -116,11 +117,15 @@ class AsCompleted(Iterator[T], Generic[T]):
         return future.child_of_row(row) if row is not None and is_new else None
 
     def _next(self) -> tuple[TaskFuture[Any] | MapFuture[Any], int | None]:
-        try:
-            return self._ended.get(timeout=None if self._end is None else max(0.0, self._end - time.monotonic()))
-        except Empty:
-            left = len(self._calls) + len(self._maps)
-            raise TimeoutError(f"{left} of the futures did not finish in time") from None
+        while True:
+            left = HEARD_WITHIN if self._end is None else max(0.0, self._end - time.monotonic())
+            try:
+                return self._ended.get(timeout=min(left, HEARD_WITHIN))
+            except Empty:
+                if left <= HEARD_WITHIN and self._end is not None:
+                    break
+        left = len(self._calls) + len(self._maps)
+        raise TimeoutError(f"{left} of the futures did not finish in time")
 
     def __del__(self) -> None:
         for children in self._maps.values():

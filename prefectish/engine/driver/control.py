@@ -17,6 +17,7 @@ from prefectish.engine.scheduling.progress import Progress
 from prefectish.engine.scheduling.run_state import NEVER_STARTED
 from prefectish.engine.state import Cancelled, State
 from prefectish.engine.worker.yielding import Yielded
+from prefectish.interrupting import Latch
 
 #: Requests that can wait, until they are carried out for their number.
 MOST_WAITING = 256
@@ -160,7 +161,7 @@ class Reply:
     __slots__ = ("answer", "known")
 
     def __init__(self) -> None:
-        self.known = threading.Event()
+        self.known = Latch()
         self.answer: Value | Error | None = None
 
 
@@ -171,7 +172,7 @@ class Mailbox:
         # Those not carried out yet, each with the reply that its sender waits for, or None.
         self.requests: deque[tuple[Any, Reply | None]] = deque()
         self.is_cancelled = False  # whether the run was asked to cancel all; it may not have come to it yet
-        self._posted = threading.Event()
+        self._posted = Latch()
         self._wake_session: Callable[[], None] | None = None
 
     def connect(self, wake: Callable[[], None]) -> None:
@@ -235,7 +236,7 @@ class RunControl:
         self.run_id: str | None = None  # identifier of the run; None before it has one
         # The tables of the run, once it has some; read by other threads, written by the loop only.
         self.progress: Progress | None = None
-        self.begun = threading.Event()  # set once the run has tables, or has ended without
+        self.begun = Latch()  # set once the run has tables, or has ended without
         self.dashboard: str | None = None  # address of the page on which the executor shows its work, if it has one
         self.page: str | None = None  # link to the page that shows the run, if there is one
         self.is_shown = False  # whether a live view shows the run

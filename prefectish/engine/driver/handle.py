@@ -35,6 +35,7 @@ from prefectish.engine.scheduling.retry_failed import CannotRetry, chooser
 from prefectish.engine.scheduling.verdict import expand, states_so_far
 from prefectish.engine.state import Paused, Running, Skipped, State, Success
 from prefectish.engine.task_states import is_by_task, story_of, task_of
+from prefectish.interrupting import Latch
 from prefectish.safe_repr import as_html
 from prefectish.tasks.task import Task
 
@@ -72,15 +73,16 @@ class RunHandle:
         self._error: BaseException | None = None
         self._is_paused = False
         self._process = os.getpid()
-        self._ended = threading.Event()  # a join that was interrupted leaves a thread that passes for ended
+        self._ended = Latch()  # a join that was interrupted leaves a thread that passes for ended
         self._thread = threading.Thread(target=self._drive, args=(drive,), name="prefectish-run", daemon=True)
-        self._thread.start()
         try:
+            _end_with_the_program(self)
+            self._thread.start()
             self._control.begun.wait()
-        except KeyboardInterrupt:  # the caller gets no handle, so the run must end here
-            self._control.mailbox.post(Interrupt(KeyboardInterrupt))
+            _end_with_the_program(self)  # again, for what the run has imported
+        except BaseException:  # Ctrl-C: the caller gets no handle, so the run must end here
+            interrupt_all([self], KeyboardInterrupt)
             raise
-        _end_with_the_program(self)
 
     def _drive(self, drive: Drive) -> None:
         try:

@@ -18,6 +18,7 @@ from prefectish.engine.capture import Error, Value, capture
 from prefectish.engine.context import get_logger
 from prefectish.engine.side_thread import SideThread
 from prefectish.engine.signals import TimeoutSignal
+from prefectish.interrupting import Latch
 
 T = TypeVar("T")
 #: Seconds after which a call is reported.
@@ -32,7 +33,7 @@ class _Calls:
     def __init__(self) -> None:
         self._open: dict[int, tuple[str, float]] = {}
         self._thread: threading.Thread | None = None
-        self._some = threading.Event()
+        self._some = Latch()
 
     @contextmanager
     def noted(self, what: str) -> Iterator[None]:

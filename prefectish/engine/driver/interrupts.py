@@ -90,8 +90,8 @@ def terminable() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
         yield
         return
-    signal.signal(signal.SIGTERM, _raise_terminated)
     try:
+        signal.signal(signal.SIGTERM, _raise_terminated)
         yield
     finally:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
