@@ -19,12 +19,17 @@ from prefectish.kinds import is_a
 class BatchPart:
     """Where a large result of a batch is."""
 
-    __slots__ = ("batch", "number", "position")
+    __slots__ = ("again", "batch", "number", "position")
 
-    def __init__(self, batch: Future, number: int, position: int) -> None:
+    def __init__(self, batch: Future, number: int, position: int, again: tuple[Any, ...] = ()) -> None:
         self.batch = batch
         self.number = number
         self.position = position
+        self.again = again  # what makes it again, if the batch can lose it
+
+    def graph(self, key: Key) -> dict[Key, Any]:
+        """Return the graph that takes it out of the batch."""
+        return take_graph(self.batch, self.number, self.position, key, self.again)
 
 
 def held_record(record: Record, label: str, handle: Any) -> Record:
@@ -42,7 +47,7 @@ def batch_records(entry: OpenKey, batch: Batch, source: Future) -> BundleRecords
         if records is not None and any(is_a(record.state._raw_result, LeftOnWorker) for _, record in records):
             job = entry.jobs[number]
             found.others[number] = [
-                (p, _with_large_result(job, number, p, record, batch, source))
+                (p, _with_large_result(job, number, p, record, batch, source, entry.again))
                 if is_a(record.state._raw_result, LeftOnWorker)
                 else (p, record)
                 for p, record in records
@@ -50,11 +55,13 @@ def batch_records(entry: OpenKey, batch: Batch, source: Future) -> BundleRecords
     return found
 
 
-def _with_large_result(job: Job, number: int, p: int, record: Record, batch: Batch, source: Future) -> Record:
+def _with_large_result(
+    job: Job, number: int, p: int, record: Record, batch: Batch, source: Future, again: tuple[Any, ...]
+) -> Record:
     here = batch.large.get((number, p))
     if here is not None:
         return record.with_state(record.state.replace(result=here))
-    return held_record(record, job.chain.steps[p].label(job.index), BatchPart(source, number, p))
+    return held_record(record, job.chain.steps[p].label(job.index), BatchPart(source, number, p, again))
 
 
 def _fetch(handle: Any) -> Any:
@@ -66,7 +73,6 @@ def _fetch(handle: Any) -> Any:
             f"{part.batch.key[1]}-{part.number}-{part.position}",
             0,
         )
-        graph = take_graph(part.batch, part.number, part.position, key)
-        handle = submit_graph(part.batch.client, graph, str(key), [key], {key: 0}, {})[key]
+        handle = submit_graph(part.batch.client, part.graph(key), str(key), [key], {key: 0}, {})[key]
     sent: StepResult = handle.result()
     return sent.record.state._raw_result

@@ -84,11 +84,14 @@ class LoweredBatch(NamedTuple):
         Records of the branches with an input that cannot be pickled, by their number in the batch; they are left out.
     reads
         Whether it reads something that is not sent with the call.
+    again
+        What makes it again beside its graph; None if that needs what it reads.
     """
 
     graph: dict[Key, Task]
     refused: dict[int, list[tuple[int, Record]]]
     reads: bool
+    again: tuple[Any, bytes] | None
 
 
 class Lowered(NamedTuple):
@@ -232,11 +235,13 @@ def lower_batch(bundle: Bundle, chain: PackedChain, key: Key, options: LoweringO
         sent = bundle.rows, bundle.positions, columns
     graph: dict[Key, Task] = {}
     values = [options.reference(h) for h in packer.held]
+    again = None
     if len(refused) < len(bundle):
         patience = _BATCH_PATIENCE if bundle.chain.batch_size == "auto" and not bundle.probes else None
         calls = pickle.dumps((patience, options.keep, options.verify, bundle.probes, sent, [*refused]), protocol=5)
         graph[key] = Task(key, execute_batch, chain.payload, calls, *values)
-    return LoweredBatch(graph, refused, bool(values))
+        again = None if values else (chain.payload, calls)
+    return LoweredBatch(graph, refused, bool(values), again)
 
 
 def _branches(
@@ -281,9 +286,9 @@ def _packed_column(
     return packed
 
 
-def take_graph(batch: Any, number: int, position: int, key: Key) -> dict[Key, Task]:
-    """Return the graph that takes one large result out of a batch."""
-    return {key: Task(key, take_from_batch, batch, number, position)}
+def take_graph(batch: Any, number: int, position: int, key: Key, again: tuple[Any, ...] = ()) -> dict[Key, Task]:
+    """Return the graph that takes one large result out of a batch, or makes it `again`."""
+    return {key: Task(key, take_from_batch, batch, number, position, *again)}
 
 
 def payload_graph(key: Key, payload: bytes) -> dict[Key, Task]:

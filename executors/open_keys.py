@@ -25,6 +25,8 @@ class OpenKey:
         What a batch carries; None for a single job.
     refused
         Records of the jobs of a batch that were left out, by their number in it.
+    again
+        Of a whole chain, what makes its large results again; empty if they are never used up.
     position
         The step, None for a batch.
     value
@@ -39,7 +41,9 @@ class OpenKey:
         Whether it reads what another open job makes.
     """
 
-    __slots__ = ("_jobs", "asks", "bundle", "follows", "future", "known", "position", "reads", "refused", "value")
+    __slots__ = (
+        "_jobs", "again", "asks", "bundle", "follows", "future", "known", "position", "reads", "refused", "value",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -51,6 +55,7 @@ class OpenKey:
         self.bundle = jobs if isinstance(jobs, Bundle) else None
         self._jobs: Sequence[Job] = () if isinstance(jobs, Bundle) else jobs
         self.refused: dict[int, list[tuple[int, Record]]] = {}
+        self.again: tuple[Any, ...] = ()
         self.position = position
         self.future = future
         self.value = value
@@ -72,7 +77,7 @@ class OpenKey:
     def receipt(self, future: Future, nbytes: int) -> OpenKey:
         """Return what is known of the receipt of its value, which has so many bytes."""
         receipt = OpenKey(self.bundle or self._jobs, self.position, future, (self.future, nbytes))
-        receipt.refused = self.refused
+        receipt.refused, receipt.again = self.refused, self.again
         return receipt
 
     @property

@@ -56,7 +56,6 @@ from prefectish.executors.lower import (
     not_ready,
     payload_graph,
     receipt_graph,
-    take_graph,
 )
 from prefectish.executors.open_keys import Graphs, OpenChain, OpenKey, Sending
 from prefectish.executors.open_window import OpenWindow
@@ -322,6 +321,8 @@ class ClusterSession:
             open_keys[key] = OpenKey(bundle, None, None)
             open_keys[key].reads = lowered.reads or isinstance(chain.payload, Future)
             open_keys[key].refused = lowered.refused
+            if bundle.number == WHOLE and lowered.again is not None:
+                open_keys[key].again = lowered.again
         else:
             self._done.extend(Receipt(bundle.jobs[n], records) for n, records in lowered.refused.items())
 
@@ -399,8 +400,7 @@ class ClusterSession:
             if isinstance(held.handle, BatchPart):
                 part = held.handle
                 key = self._key("prefectish-large-result")
-                taken = take_graph(part.batch, part.number, part.position, key)
-                held.handle = self._get(taken, [key], Sending(QUESTION))[key]
+                held.handle = self._get(part.graph(key), [key], Sending(QUESTION))[key]
             # The run has the future as long as it needs the value: a chain that is kept here must not keep it, too.
             return None if held.handle is None else TaskRef(held.handle.key)
         if is_a(held, Upcoming):

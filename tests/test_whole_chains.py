@@ -7,6 +7,7 @@ import pickle
 import signal
 import time
 from collections import Counter
+from datetime import timedelta
 from itertools import accumulate
 
 import dask
@@ -16,11 +17,14 @@ from jobs import jobs_of
 from real import note, notes, until, wait_for_file
 
 from prefectish import Flow, task
+from prefectish.engine import clock
+from prefectish.engine.jobs.job import Record
 from prefectish.engine.jobs.protocol import LossCause, Lost
 from prefectish.engine.jobs.references import Discarded, LeftOnWorker
-from prefectish.engine.state import Crashed
+from prefectish.engine.signals import RETRY
+from prefectish.engine.state import Crashed, Success
 from prefectish.engine.wire import execute as worker
-from prefectish.engine.wire.messages import open_batch
+from prefectish.engine.wire.messages import StepResult, open_batch
 from prefectish.engine.wire.pack import pack_chain, pickle_tasks
 from prefectish.engine.worker import lifetime, running
 from prefectish.executors import DaskExecutor, session
@@ -168,6 +172,28 @@ def test_chain_leaves_the_same_large_results_however_long_its_bodies_take(monkey
     assert [*slow] == [*quick] == [(0, 1)]
 
 
+def test_large_result_that_a_second_run_has_used_up_is_made_again():
+    """The first run left it; Dask ran the chain again because the worker died, and there the next step began."""
+    plan, job = first_job(lambda: task(lambda x: len(x), name="size")(task(lambda x: "x" * 2000, name="grow")(1)))
+    payload, _ = pack_chain(job.chain, pickle_tasks(plan))
+    calls = pickle.dumps((None, 1000, False, False, [(job.index, job.positions, [], {}, {}, 0)], ()), protocol=5)
+    batch = worker.execute_batch(payload, calls)
+    assert not batch.large
+    with pytest.raises(KeyError):
+        worker.take_from_batch(batch, 0, 0)
+    taken = worker.take_from_batch(batch, 0, 0, payload, calls)
+    assert taken.record.state.result == "x" * 2000
+
+
+def test_chain_that_reads_what_may_be_gone_drops_nothing():
+    """What it reads is not sent with it, so that it could not be made again beside its graph."""
+    held = StepResult(0, Record(Success(None, "y")))
+    plan, job = first_job(lambda: task(lambda x: len(x), name="size")(task(lambda x: "x" * 2000, name="grow")(1)))
+    payload, _ = pack_chain(job.chain, pickle_tasks(plan))
+    calls = pickle.dumps((None, 1000, False, False, [(job.index, job.positions, [], {}, {}, 0)], ()), protocol=5)
+    assert [*worker.execute_batch(payload, calls, held).large] == [(0, 0)]
+
+
 def test_large_result_stays_for_what_begins_elsewhere(monkeypatch):
     monkeypatch.setattr(lifetime, "seconds_left", lambda: 3600.0)
     grow = task(lambda x: "x" * 2000, name="grow")
@@ -309,6 +335,43 @@ def test_chain_that_kills_its_worker_crashes_at_its_step_and_others_end(tmp_path
     assert [state.result[end].result for n, (_, _, end) in enumerate(ends) if n != 5] == [
         x + 1 for x in range(many) if x != 5
     ]
+
+
+@pytest.mark.time_limit(240)
+def test_large_result_of_a_whole_chain_is_made_again_if_its_worker_dies(tmp_path):
+    """A step asks to be tried again; the worker that keeps its input dies, and made anew, it is used up."""
+    path = tmp_path / "notes"
+
+    @task
+    def grow(x):
+        return b"x" * 100_000
+
+    @task
+    def size(x, n):
+        note(path, f"{n}")
+        if n == 0 and notes(path).count("0") == 1:
+            raise RETRY("not yet", start_time=clock.now() + timedelta(seconds=3))
+        return len(x)
+
+    def holders(dask_scheduler):
+        found = [ts for key, ts in dask_scheduler.tasks.items() if str(key[0]).startswith("grow-1-")]
+        return [ws.address for ts in found for ws in ts.who_has]
+
+    options = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": "127.0.0.1:0"}
+    with (
+        dask.config.set({"distributed.scheduler.allowed-failures": 5}),
+        LocalCluster(**options) as cluster,
+        Client(cluster, set_as_default=False) as client,
+    ):
+        with Flow("chains") as flow:
+            ends = [size(grow(n), n) for n in range(2 * CROWD)]
+        flow_run = flow.start(executor=DaskExecutor(client=client), history=False)
+        until(lambda: flow_run.counts("size-1").get("Retrying"), 60)
+        (address,) = client.run_on_scheduler(holders)
+        client.run(os._exit, 1, workers=[address], on_error="ignore")
+        state = flow_run.wait(120)
+    assert state.is_successful(), state
+    assert [state.result[end].result for end in ends] == [100_000] * len(ends)
 
 
 def test_result_that_is_read_at_once_is_not_held_while_other_chains_begin(dask, dask_client, tmp_path):

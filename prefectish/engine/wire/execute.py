@@ -305,7 +305,8 @@ def _run_branch(
     may = partial(may_begin, chain, index, submission)
     if index >= 0 or probe_only:
         return run_steps(chain, positions, index, items, dict(given), starts, pack, probe_only, may, called)
-    return _run_whole(chain, number, (index, positions, items, given, starts, submission), pack, large)
+    whole = index, positions, items, given, starts, submission
+    return _run_whole(chain, number, whole, pack, large, may_drop=not values)
 
 
 def _run_whole(
@@ -314,8 +315,12 @@ def _run_whole(
     branch: tuple[Any, ...],
     pack: Callable[[int, Record], Record],
     large: dict[tuple[int, int], Any],
+    may_drop: bool,
 ) -> list[tuple[int, Record]]:
-    """Run the steps of a whole chain of single tasks; to who asks what runs here it is its first step."""
+    """Run the steps of a whole chain of single tasks; to who asks what runs here it is its first step.
+
+    `may_drop` says whether large results that nothing reads any more are dropped: what is lost can be made again.
+    """
     index, positions, items, given, starts, submission = branch
     first, named = chain.steps[positions[0]], (chain.key, positions[0])
     lifetime.check(named, (named, index, submission), first.expected)
@@ -323,7 +328,7 @@ def _run_whole(
 
     def pack_and_drop(position: int, record: Record) -> Record:
         packed = pack(position, record)
-        if record.state.is_finished():
+        if may_drop and record.state.is_finished():
             used.update((p, weight(large.pop((number, p)))) for p in _used_up(chain, position, large))
             for p in used:
                 states.pop(p, None)
@@ -363,6 +368,25 @@ def _discarded(record: Record, chain: ChainSpec, position: int, nbytes: int) -> 
     return record.with_state(record.state.replace(result=Discarded(chain.steps[position].slug, nbytes)))
 
 
-def take_from_batch(batch: Batch, number: int, position: int) -> StepResult:
-    """Return one large result of a batch as the result of its step."""
+def take_from_batch(
+    batch: Batch, number: int, position: int, payload: bytes | None = None, calls: bytes | None = None
+) -> StepResult:
+    """Return one large result of a batch as the result of its step.
+
+    Parameters
+    ----------
+    payload, calls
+        Of a whole chain, what makes it again. The chain left the result for a step that was to begin elsewhere; where
+        Dask had to run it a second time, because the worker that held the result died, that step may have begun, and
+        used the result up.
+    """
+    if payload is not None and calls is not None and (number, position) not in batch.large:
+        batch = execute_batch(payload, _ending_with(position, calls))
     return StepResult(position, Record(Success(SUCCEEDED, batch.large[number, position])))
+
+
+def _ending_with(last: int, calls: bytes) -> bytes:
+    """Return the calls of a whole chain without those of the steps behind one."""
+    *options, sent, omitted = pickle.loads(calls)
+    kept = [(index, tuple(p for p in positions if p <= last), *rest) for index, positions, *rest in branches_of(sent)]
+    return pickle.dumps((*options, kept, omitted), protocol=5)
