@@ -129,12 +129,12 @@ def running(code, *arguments, before=()):
 
 
 @contextmanager
-def command_line_scheduler(folder, port=0):
-    """Run ``dask scheduler``; yield its address and its process."""
+def command_line_scheduler(folder, port=0, more=()):
+    """Run ``dask scheduler``, with `more` options; yield its address and its process."""
     file = folder / f"scheduler-{port}.json"
     code = "from distributed.cli.dask_scheduler import main; main()"
     options = ("--host", "127.0.0.1", "--port", str(port), "--no-dashboard", "--scheduler-file", str(file))
-    with running(code, *options) as process:
+    with running(code, *options, *more) as process:
         until(lambda: file.exists() and file.read_text().rstrip().endswith("}"))
         yield json.loads(file.read_text())["address"], process
 

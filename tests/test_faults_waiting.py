@@ -7,17 +7,24 @@ from __future__ import annotations
 
 import ctypes
 import logging
+import os
+import signal
 from contextlib import contextmanager
 
 import dask
 import pytest
-from distributed import Client, LocalCluster
+from distributed import Client, LocalCluster, Status
 from real import command_line_scheduler, command_line_worker, kinds, meanwhile, note, notes, spend, until, wait_for_file
 
-from prefectish import Flow, task
-from prefectish.executors import DaskExecutor
+from prefectish import Flow, flow, task
+from prefectish.executors import DaskExecutor, scheduler_view
 
 pytestmark = [pytest.mark.time_limit(180), pytest.mark.fault]
+
+
+@task
+def inc(x):
+    return x + 1
 
 
 def told(caplog, text):
@@ -92,6 +99,81 @@ def test_w18_body_that_outlives_its_workers_again_and_again_is_given_up(tmp_path
     assert "work-1[0] was lost: it was begun 5 times, and each time its worker" in lost.message
     assert len(notes(path)) in (5, 6)
     assert told(caplog, "work-1[0] was begun 2 times on workers that left on purpose")
+
+
+def set_status(status, dask_worker=None):
+    dask_worker.status = Status[status]
+
+
+def test_w17_workers_that_are_about_to_leave_end_what_waits_for_them(caplog):
+    """They say so, and never leave: what would have them leave has died, or waits itself."""
+    with cluster(n_workers=2) as client:
+
+        @flow(executor=DaskExecutor(client=client, no_workers_timeout=5, stall_warning=2), history=False)
+        def leaving():
+            assert inc(1) == 2
+            client.run(set_status, "closing_gracefully")
+            return inc(2)
+
+        state = leaving.run()
+    assert "for 5 s no worker takes anything: tcp://127.0.0.1:" in state.message
+    assert state.message.count("is about to leave") == 2
+    assert state.exit_code == 3
+    (warning,) = told(caplog, "nothing has ended for")
+    assert "0 run; no worker takes anything" in warning, warning
+
+
+def test_w17_worker_that_is_silent_ends_what_waits_for_it(monkeypatch):
+    """It was stopped while it had nothing to do, so that no body is thought to run."""
+    monkeypatch.setattr(scheduler_view, "SILENT", 3.0)
+    with cluster() as client:
+        (pid,) = client.run(os.getpid).values()
+
+        @flow(executor=DaskExecutor(client=client, no_workers_timeout=5, stall_warning=None), history=False)
+        def silent():
+            assert inc(1) == 2
+            os.kill(pid, signal.SIGSTOP)
+            return inc(2)
+
+        try:
+            state = silent.run()
+        finally:
+            os.kill(pid, signal.SIGCONT)
+    assert "for 5 s no worker takes anything: tcp://127.0.0.1:" in state.message
+    assert "does not answer" in state.message
+    assert state.exit_code == 3
+
+
+def test_s1_scheduler_that_ends_itself_when_it_has_no_task_is_named(tmp_path, caplog):
+    """As cloud providers start theirs; a retry that waits is no task of the cluster."""
+    path = tmp_path / "notes"
+
+    @task(max_retries=1, retry_delay=15)
+    def flaky(x):
+        note(path, x)
+        spend(2.5)  # until the run has looked how the cluster is
+        if x == 1:
+            raise OSError("at the first try")
+        return x
+
+    with command_line_scheduler(tmp_path, more=("--idle-timeout", "4s")) as (address, scheduler):
+        with (
+            command_line_worker(address, "--no-nanny"),
+            command_line_worker(address, "--no-nanny"),
+            Client(address, set_as_default=False) as client,
+        ):
+            client.wait_for_workers(2, 60)
+            with Flow("idle") as graph:
+                out = flaky.map(range(2))
+            state = graph.run(executor=DaskExecutor(client=client, stall_warning=None), history=False)
+        assert scheduler.wait(60) == 0, "it was not ended by its own"
+    kept, lost = state.result[out].map_states
+    assert kept.result == 0
+    assert lost.cause == "scheduler-lost"
+    assert state.exit_code == 3
+    assert sorted(notes(path)) == ["0", "1"]
+    (error,) = told(caplog, "flow.resume(")
+    assert "the scheduler was lost (it ends itself after 4 s without a task)" in error, error
 
 
 #: A worker that reaches nobody but its scheduler.

@@ -90,6 +90,8 @@ waits for tasks of its own on this cluster needs distributed.worker_client()
     nothing has ended for 60 s; of 2 open tasks 0 run; 2 wait for a worker that lives long enough: load-1[3], load-1[4]
     >>> print(stall_text(60, 2, Stall([], [], [], False, is_empty=True)))
     nothing has ended for 60 s; of 2 open tasks 0 run; the cluster has no workers
+    >>> print(stall_text(60, 1, Stall([], [], [Idle("w1", "closing", 0, 0)], True, [Unplaced("load-1[3]", False)])))
+    nothing has ended for 60 s; of 1 open tasks 0 run; no worker takes anything: w1 is closing
     """
     parts = [f"nothing has ended for {seconds:.0f} s; of {open_tasks} open tasks {len(stall.running)} run"]
     if stall.running:
@@ -97,9 +99,7 @@ waits for tasks of its own on this cluster needs distributed.worker_client()
     if stall.fetching:
         texts = [f"{f.label} on {f.worker} for {f.value}, which {_listed(f.holders)} has" for f in stall.fetching]
         parts.append(f"{len(texts)} wait{'s' * (len(texts) == 1)} for data: {_listed(texts)}")
-    parts += _unplaced_texts(stall)
-    if stall.all_idle:
-        parts.append(idle_text(stall.idle))
+    parts += [idle_text(stall.idle)] if stall.all_idle else _unplaced_texts(stall)
     text = "; ".join(parts)
     if not stall.running:
         return text
