@@ -5,15 +5,18 @@ A run needs neither `submit` nor `wait`; they are for programs that used an exec
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from functools import partial, wraps
 from typing import Any
 
 from prefectish.engine.capture import Error, Value, capture
 from prefectish.engine.driver.inline import LocalExecutor as OwnLocalExecutor
 from prefectish.engine.driver.inline import SerialSession
 from prefectish.engine.worker.run_steps import run_job
+from prefectish.errors import ExecutorFailed
 from prefectish.executors.pool import LocalDaskExecutor as OwnLocalDaskExecutor
 
 _SCHEDULERS = {
@@ -24,13 +27,19 @@ _SCHEDULERS = {
 class Executor:
     """Base class of executors; of one's own it needs `submit` and `wait`, which are called for one task at a time."""
 
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        own = vars(cls).get("start")
+        if own is not None and len(inspect.signature(own).parameters) == 1:  # written for submissions alone
+            cls.start = _within(own)  # type: ignore[method-assign]
+
     @contextmanager
     def start(self, plan: Any = None, run: Any = None) -> Iterator[Any]:
         """Open a session for a run; or, without a plan, be ready for submissions in a `with` block."""
         if plan is None:
             yield self
             return
-        session = SerialSession(lambda job: self.wait(self.submit(run_job, job)))
+        session = SerialSession(partial(_submitted, self))
         try:
             yield session
         finally:
@@ -48,6 +57,31 @@ class Executor:
         return f"<Executor: {type(self).__name__}>"
 
 
+def _submitted(executor: Executor, job: Any) -> Any:
+    try:
+        return executor.wait(executor.submit(run_job, job))
+    except Exception as error:
+        raise ExecutorFailed(error) from error
+
+
+def _within(own: Callable[..., Any]) -> Callable[..., Any]:
+    """Return `start` of an executor that knows submissions alone: a run submits its tasks one by one."""
+
+    @contextmanager
+    @wraps(own)
+    def start(self: Executor, plan: Any = None, run: Any = None) -> Iterator[Any]:
+        with ExitStack() as opened:
+            try:
+                opened.enter_context(own(self))
+            except Exception as error:
+                if plan is None:
+                    raise
+                raise ExecutorFailed(error) from error
+            yield self if plan is None else opened.enter_context(Executor.start(self, plan, run))
+
+    return start
+
+
 class LocalExecutor(OwnLocalExecutor, Executor):
     """Runs a flow in this thread; see :class:`prefectish.executors.LocalExecutor`."""
 
@@ -59,7 +93,8 @@ class LocalExecutor(OwnLocalExecutor, Executor):
         if plan is None:
             yield self
             return
-        with super().start(plan, run) as session:
+        has_own = type(self).submit is not LocalExecutor.submit or type(self).wait is not LocalExecutor.wait
+        with Executor.start(self, plan, run) if has_own else super().start(plan, run) as session:
             yield session
 
     def submit(self, fn: Callable[..., Any], *args: Any, extra_context: Any = None, **kwargs: Any) -> Any:

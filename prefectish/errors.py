@@ -201,6 +201,14 @@ class Unhashable(PrefectishError, TypeError):
         return f"{self.path or 'it'} cannot be hashed: {self.reason}"
 
 
+class ExecutorFailed(PrefectishError):
+    """Raised where an executor of the user's own raised an error, which is in `error`."""
+
+    def __init__(self, error: BaseException) -> None:
+        super().__init__(f"the executor raised {error!r}")
+        self.error = error
+
+
 class SchedulerLost(PrefectishError, ConnectionError):
     """Raised when the connection to the scheduler of a cluster is lost or cannot be made."""
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import builtins
 import inspect
+import json
 import os
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from hashlib import sha256
 from importlib import import_module
 from pathlib import Path
@@ -25,8 +27,8 @@ from prefectish.compat.task_changes import context_in_names, more_handlers, task
 from prefectish.compat.tasks import described, place_of
 from prefectish.edges import Edge
 from prefectish.engine.context import get_logger
-from prefectish.engine.state import State
-from prefectish.errors import FlowDefinitionError, ParameterError
+from prefectish.engine.state import Failed, State
+from prefectish.errors import ExecutorFailed, FlowDefinitionError, ParameterError
 from prefectish.optional_deps import load
 from prefectish.parameters import Parameter
 from prefectish.safe_repr import printable
@@ -200,9 +202,15 @@ class Flow(Registered):
         Raises
         ------
         ValueError
-            If it is not valid.
+            If it is not valid, or there is no storage to build.
         """
         self.validate()
+        if build:
+            if self.storage is None:
+                raise ValueError(f"{self!r} has no storage to build; set flow.storage, or pass build=False")
+            if self.name not in self.storage:
+                self.storage.add_flow(self)
+            self.storage = self.storage.build()
         slugs = self.slugs
         mapped = {edge.downstream_task for edge in self.edges if edge.mapped}
         return {
@@ -232,7 +240,8 @@ class Flow(Registered):
 
     def serialized_hash(self, build: bool = False) -> str:
         """Return a hash of what the flow is: 64 hexadecimal digits."""
-        return sha256(self.version.encode()).hexdigest()
+        told = {**self.serialize(build), "code": self.version}
+        return sha256(json.dumps(told, sort_keys=True, default=str).encode()).hexdigest()
 
     def diagnostics(self, include_secret_names: bool = False) -> str:
         """Return what there is to tell of the flow and of the installation, as JSON without values."""
@@ -289,8 +298,9 @@ class Flow(Registered):
         more = more_handlers(self.tasks, kwargs.pop("task_runner_state_handlers", None))
         named = context_in_names(self, context)
         with more, task_contexts_in(kwargs.pop("task_contexts", None)), caches.of_context(), named:
-            state: State = super().run(parameters, run_on_schedule=run_on_schedule, context=context, **kwargs)
-        return state
+            return or_failed(
+                partial(super().run, parameters, run_on_schedule=run_on_schedule, context=context, **kwargs)
+            )
 
     def _asked(self, parameters: Mapping[str, Any] | None, more: dict[str, Any]) -> dict[str, Any]:
         """Return the values of parameters, those among the keywords included, which are taken from there."""
@@ -352,6 +362,14 @@ class Flow(Registered):
             return graphviz.Source(_PLAIN.sub(r"=\1", super().visualize(flow_state, format="dot")))
         stem, ending = os.path.splitext(filename)
         return super().visualize(flow_state, format="dot", filename=f"{stem}.{format or ending.lstrip('.') or 'pdf'}")
+
+
+def or_failed(run: Callable[[], State]) -> State:
+    """Return the state of a run; of one that an executor of the user's own broke off it has the error."""
+    try:
+        return run()
+    except ExecutorFailed as error:
+        return Failed(f"Unexpected error: {error.error!r}", error.error)
 
 
 def _eager(validate: bool | None) -> bool:

@@ -11,7 +11,8 @@ from prefectish import flows
 from prefectish.compat import caches
 from prefectish.compat.context import of_run
 from prefectish.compat.default_classes import get_default_task_runner_class
-from prefectish.compat.flows import Flow
+from prefectish.compat.flows import Flow, or_failed
+from prefectish.compat.results import Result
 from prefectish.compat.task_changes import context_in_names, more_handlers, task_contexts_in
 from prefectish.compat.tasks import FunctionTask
 from prefectish.edges import Edge
@@ -170,7 +171,7 @@ class FlowRunner(Runner):
         handlers = [*(task_runner_state_handlers or ()), hold_back]
         named = context_in_names(flow, given)
         with more_handlers(flow.tasks, handlers), task_contexts_in(task_contexts), caches.forgotten(), named:
-            ended = run_flow(flow, values, chosen._replace(one_pass=True))
+            ended = or_failed(partial(run_flow, flow, values, chosen._replace(one_pass=True)))
         if not isinstance(ended.result, dict):
             return ended
         return ended.replace(result={task: _as_due(ended.result[stands_for.get(task, task)]) for task in wanted})
@@ -244,6 +245,9 @@ class TaskRunner(Runner):
         with more_handlers([self.task], more), caches.forgotten(), context_in_names(flow, given):
             ended = run_flow(flow, {}, options._replace(one_pass=True))
         last: State = ended.result[self.task] if isinstance(ended.result, dict) else ended
+        if type(last) is Cached and not last.cached_inputs:
+            inputs = {edge.key: Result(found.result) for edge, found in upstream.items() if edge.key is not None}
+            last = last.replace(cached_inputs=inputs)
         return _as_due(last)
 
     def _is_usable(self, state: State, upstream: Mapping[Any, State]) -> bool:

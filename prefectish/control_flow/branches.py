@@ -89,7 +89,7 @@ def switch(condition: Any, cases: Mapping[Any, Any], mapped: bool = False, flow:
     Raises
     ------
     TypeError
-        If a branch is a constant, which cannot be skipped, or a value is a task.
+        If a branch is a plain value, of which nothing can be skipped, or a value is a task.
     FlowDefinitionError
         If there is no flow.
     """
@@ -108,7 +108,7 @@ def _tasks_by_case(cases: Any, flow: RecordingFlow) -> dict[Any, Task]:
         raise TypeError(f"cases must be a dict from value to task, got {cases!r}")
     tasks = {value: as_task(branch, flow) for value, branch in cases.items()}
     for value, task in tasks.items():
-        if isinstance(task, Constant):
+        if isinstance(task, Constant) and task is not cases[value]:
             raise TypeError(f"case {value!r} is the constant {task.value!r}, which cannot be skipped; pass a task")
     return tasks
 

@@ -111,7 +111,7 @@ def _step(
     by_position = inputs_of(task.run, task.name).by_position(given) if given else ()
     step = Step(number[task], task, names[task].slug, inputs, dict(flow.constants.get(task, ())), by_position)
     step.store = store_of(getattr(task, "result", None), getattr(flow, "result", None))
-    if isinstance(task, Constant):
+    if isinstance(task, Constant) and not inputs:  # one that waits for a task is skipped with it
         step.literal = Success("Constant.", task.value)
     elif isinstance(task, Parameter):
         value = parameters.get(task.name, task.default)

@@ -82,6 +82,7 @@ class AttemptContext(Mapping[str, Any]):
             return
         if "task_loop_count" in run:
             self.loop_count = run["task_loop_count"]
+            self.loop_result = run.get("task_loop_result")
 
     @property
     def attempt(self) -> AttemptContext:
