@@ -23,6 +23,7 @@ from prefectish.compat.configuration import __version__, config
 from prefectish.compat.context import of_run
 from prefectish.compat.parameters import plain_default
 from prefectish.compat.registering import Registered
+from prefectish.compat.run_history import history_in_context
 from prefectish.compat.task_changes import context_in_names, more_handlers, task_contexts_in
 from prefectish.compat.tasks import described, place_of
 from prefectish.edges import Edge
@@ -312,8 +313,9 @@ class Flow(Registered):
         context = dict(given.get("context") or {})
         run_id = context.pop(_RUN_ID, None)
         options = super()._options(**given)
+        options = options._replace(context={**context, **history_in_context(options.history)})
         if run_id is not None:
-            options = options._replace(run_id=run_id, context=context)
+            options = options._replace(run_id=run_id)
         if options.executor is not None or config.engine.executor.default_class == _DEFAULT_EXECUTOR:
             return options
         return options.merged(

@@ -1,4 +1,7 @@
-"""The KV store and artifacts: values in the database of the history, in a table that is made when it is used."""
+"""The KV store and artifacts: values in the database of the history, in a table that is made when it is used.
+
+In a run it is the history of the run, in whatever process its bodies are; elsewhere that of the home folder.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +12,9 @@ from typing import Any
 
 from sqlalchemy import Column, Connection, Float, MetaData, String, Table, Text, delete, insert, select
 
-from prefectish.engine.context import context, get_run_logger
-from prefectish.history.store import open_store
+from prefectish.compat.run_history import KEY
+from prefectish.engine.context import context, current, get_run_logger
+from prefectish.history.store import HistoryStore, open_store
 
 _table = Table(
     "kept_values",
@@ -59,29 +63,29 @@ def delete_key(key: str) -> bool:
 
 def list_keys() -> list[str]:
     """Return all keys, sorted."""
-    with open_store(None).writing() as connection:
+    with _store().writing() as connection:
         _table.create(connection, checkfirst=True)
         return sorted(connection.execute(select(_k.key).where(_k.kind == _VALUE)).scalars())
 
 
 def create_link_artifact(link: str) -> str:
     """Keep a link of the task that runs, log it, and return the identifier of the artifact."""
-    return _artifact(None, "link", {"link": link})
+    return keep_artifact(None, "link", {"link": link})
 
 
 def create_markdown_artifact(markdown: str) -> str:
     """Keep a text of the task that runs, log it, and return the identifier of the artifact."""
-    return _artifact(None, "markdown", {"markdown": markdown})
+    return keep_artifact(None, "markdown", {"markdown": markdown})
 
 
 def update_link_artifact(task_run_artifact_id: str, link: str) -> None:
     """Put another link in the place of one."""
-    _artifact(task_run_artifact_id, "link", {"link": link})
+    keep_artifact(task_run_artifact_id, "link", {"link": link})
 
 
 def update_markdown_artifact(task_run_artifact_id: str, markdown: str) -> None:
     """Put another text in the place of one."""
-    _artifact(task_run_artifact_id, "markdown", {"markdown": markdown})
+    keep_artifact(task_run_artifact_id, "markdown", {"markdown": markdown})
 
 
 def delete_artifact(task_run_artifact_id: str) -> None:
@@ -99,12 +103,13 @@ def read_artifact(task_run_artifact_id: str) -> dict[str, Any]:
     return facts
 
 
-def _artifact(known: str | None, kind: str, data: dict[str, Any]) -> str:
+def keep_artifact(known: str | None, kind: str | None, data: dict[str, Any]) -> str:
+    """Keep an artifact, in the place of a known one, whose kind is that of before by default; return its identifier."""
     if known is not None:
-        read_artifact(known)
+        kind = kind or read_artifact(known)["kind"]
     key = known or str(uuid.uuid4())
     _write(_ARTIFACT, key, _json({"kind": kind, **data}))
-    get_run_logger().info("artifact: %s", data[kind])
+    get_run_logger().info("artifact: %s", data.get(str(kind), data))
     return key
 
 
@@ -115,18 +120,24 @@ def _json(value: Any) -> str:
         raise ValueError(f"value must be JSON, got {value!r}: {error}") from None
 
 
+def _store() -> HistoryStore:
+    """Return the history of the run in which this is called, else the one in the home folder."""
+    of_run = current().get(KEY)
+    return open_store(None if of_run is None else of_run.address)
+
+
 def _write(kind: str, key: str, text: str) -> None:
     if not isinstance(key, str) or not 0 < len(key) <= 200:
         raise ValueError(f"key must be a string of 1 to 200 characters, got {key!r}")
     values = {"value": text, "run": context.get("task_run_id"), "changed": time.time()}
-    with open_store(None).writing() as connection:
+    with _store().writing() as connection:
         _table.create(connection, checkfirst=True)
         _forget(connection, kind, key)
         connection.execute(insert(_table).values(kind=kind, key=key, **values))
 
 
 def _read(kind: str, key: str) -> str | None:
-    with open_store(None).writing() as connection:
+    with _store().writing() as connection:
         _table.create(connection, checkfirst=True)
         found: str | None = connection.execute(
             select(_k.value).where((_k.kind == kind) & (_k.key == key))
@@ -135,7 +146,7 @@ def _read(kind: str, key: str) -> str | None:
 
 
 def _delete(kind: str, key: str) -> bool:
-    with open_store(None).writing() as connection:
+    with _store().writing() as connection:
         _table.create(connection, checkfirst=True)
         return _forget(connection, kind, key) > 0
 

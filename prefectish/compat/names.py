@@ -311,7 +311,7 @@ MODULES: dict[str, dict[str, Source]] = {
     "prefect.environments.execution": _table(_ENVIRONMENTS),
     "prefect.environments.storage": _table(_STORAGES),
     "prefect.client": _table(("prefectish.compat.client", "Client"), ("prefectish.compat.library", "Secret")),
-    "prefect.client.client": _table(("prefectish.compat.client", "Client FlowRunInfoResult")),
+    "prefect.client.client": _table(("prefectish.compat.client", "Client FlowRunInfoResult TaskRunInfoResult")),
     "prefect.client.secrets": _table(("prefectish.compat.library", "Secret")),
     "prefect.backend": _table(
         ("prefectish.compat.deployed", "FlowRunView FlowView TaskRunView"), _KEY_VALUES, _ARTIFACTS

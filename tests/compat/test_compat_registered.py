@@ -254,15 +254,12 @@ def test_values_are_kept_by_key():
     assert open_store(None).address  # the history is as readable as before
 
 
-def test_tasks_keep_values_and_artifacts(executor, in_process, caplog):
+def test_tasks_keep_values_and_artifacts_in_the_history_of_their_run(executor):
     from prefect import Flow, task
     from prefect.backend import get_key_value, set_key_value
     from prefect.backend.artifacts import create_markdown_artifact, delete_artifact, update_markdown_artifact
 
     from prefectish.compat.kv_store import read_artifact
-
-    if not in_process:
-        pytest.skip("these workers were started with another home folder")
 
     @task
     def writes():
@@ -325,8 +322,94 @@ def test_client_says_that_there_is_no_server():
     assert prefect.Client(api_key="secret").create_project("sales") == "sales"
     with pytest.raises(ClientError, match="there is no server to ask"):
         prefect.Client().graphql("query { flow { id } }")
-    with pytest.raises(AttributeError, match=r"Client has no 'get_cloud_url' here, .*attach\(run_id\)"):
-        prefect.Client().get_cloud_url()
+    with pytest.raises(AttributeError, match=r"Client has no 'get_moon' here, .*attach\(run_id\)"):
+        prefect.Client().get_moon()
+
+
+@pytest.mark.parametrize(
+    ("method", "instead"),
+    [
+        ("set_secret", "secrets.toml"),
+        ("set_task_run_name", "task_run_name"),
+        ("get_cloud_url", "prefectish ui"),
+        ("register_agent", "registers itself"),
+        ("update_agent_config", "tell of agents"),
+        ("post", "prefectish.deployments"),
+    ],
+)
+def test_client_says_what_to_do_instead(method, instead):
+    import prefect
+    from prefect.exceptions import ClientError
+
+    with pytest.raises(ClientError, match=f"there is no server to ask; .*{instead}"):
+        getattr(prefect.Client(), method)("a", "b")
+
+
+def test_client_has_one_tenant():
+    import prefect
+
+    client = prefect.Client(api_key="k", tenant_id="t")
+    assert (client.api_key, client.tenant_id, client.active_tenant_id) == ("k", "t", "t")
+    client = prefect.Client()
+    assert client.active_tenant_id == client.get_default_tenant_slug() == client.get_auth_tenant() == "default"
+    assert client.get_available_tenants() == [{"id": "default", "slug": "default", "name": "default"}]
+    assert client.login_to_tenant("default")
+    assert not client.switch_tenant("other")
+    with pytest.raises(ValueError, match="At least one of"):
+        client.login_to_tenant()
+    client.attach_headers({"a": "b"})
+    assert client.headers == {"a": "b"}
+    assert client.load_auth_from_disk() == {}
+
+
+def test_client_tells_of_tasks():
+    import prefect
+    from prefect import Flow, task
+    from prefect.engine.state import Success
+    from prefect.exceptions import ClientError
+
+    double = task(lambda x: 2 * x, name="double", result=None)
+    with Flow("told") as flow:
+        double.map([1, 2])
+    run_id = flow.run().context["flow_run_id"]
+    client = prefect.Client()
+    info = client.get_task_run_info(run_id, "double-1", map_index=1)
+    assert (info.task_slug, info.task_id, type(info.state)) == ("double-1", "double-1", Success)
+    assert type(client.get_task_run_state(info.id)) is Success
+    with pytest.raises(ClientError, match="Success arises in the run itself"):
+        client.set_task_run_state(info.id, Success())
+    with pytest.raises(ClientError, match="Success arises in the run itself"):
+        client.set_flow_run_state(run_id, Success())
+    assert client.update_flow_run_heartbeat(run_id) is None
+    assert client.write_run_logs([{"level": "INFO", "message": "said"}]) is True
+
+
+def test_client_keeps_artifacts():
+    import prefect
+
+    from prefectish.compat.kv_store import read_artifact
+
+    client = prefect.Client()
+    made = client.create_task_run_artifact("run", "markdown", {"markdown": "# a"})
+    client.update_task_run_artifact(made, {"markdown": "# b"})
+    assert read_artifact(made) == {"kind": "markdown", "markdown": "# b"}
+    client.delete_task_run_artifact(made)
+    with pytest.raises(ValueError, match="No artifact"):
+        read_artifact(made)
+
+
+def test_client_deletes_projects(sums):
+    import prefect
+
+    client = prefect.Client()
+    run_id = client.create_flow_run(flow_id=str(sums.id), parameters={"y": 1})
+    from prefect.engine.state import Cancelled
+
+    client.set_flow_run_state(run_id, Cancelled())
+    assert type(client.get_flow_run_state(run_id)).__name__ == "Cancelled"
+    assert client.delete_project(sums.project) is True
+    with pytest.raises(ValueError, match=f"Project {sums.project} not found"):
+        client.delete_project(sums.project)
 
 
 def test_every_name_of_the_table_leads_out_of_prefectish():
