@@ -16,7 +16,6 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Sequence
-from contextlib import suppress
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -141,29 +140,42 @@ class Site:
         return Outcome(Counter(row.state for row in rows), bodies, sum(row.part for row in rows), seconds)
 
     def kill_at_random(self, seconds: float, seed: int) -> Counter[str]:
-        """Kill agents and drivers for a while, each kind at least once; an agent is started again.
-
-        A driver is waited for, or on a busy machine the agents die before theirs have begun.
-        """
+        """Kill agents and drivers for a while, first a driver whose bodies run; an agent is started again."""
         chance = random.Random(seed)
-        killed: Counter[str] = Counter()
         end = time.monotonic() + seconds
-        while time.monotonic() < end or (len(killed) < 2 and not self.is_over()):
+        # fast machines end runs between two looks, and on busy ones agents would die before their drivers begin
+        until(lambda: (self.folder / "bodies").exists() and self.kill_a_driver(chance), 120.0)
+        self.kill_an_agent(chance)
+        killed = Counter(drivers=1, agents=1)
+        while time.monotonic() < end:
             spend(chance.uniform(0.5, 3.0))
             if chance.random() < 0.4:
-                number = chance.choice(sorted(self.agents))
-                process, skew = self.agents[number]
-                process.kill()
-                process.wait()
-                self.start_agent(number, skew)
+                self.kill_an_agent(chance)
                 killed["agents"] += 1
-            elif drivers := [run for run in queue.open_runs(open_store(self.store)) if run.state == DRIVEN]:
-                driver = chance.choice(drivers).holder
-                assert driver is not None
-                with suppress(ProcessLookupError):
-                    os.kill(int(shown(driver).rpartition(":")[2]), signal.SIGKILL)
-                    killed["drivers"] += 1
+            else:
+                killed["drivers"] += self.kill_a_driver(chance)
         return killed
+
+    def kill_an_agent(self, chance: random.Random) -> None:
+        """Kill one of the agents, and start it again."""
+        number = chance.choice(sorted(self.agents))
+        process, skew = self.agents[number]
+        process.kill()
+        process.wait()
+        self.start_agent(number, skew)
+
+    def kill_a_driver(self, chance: random.Random) -> bool:
+        """Kill one of the drivers; whether there was one."""
+        drivers = [run for run in queue.open_runs(open_store(self.store)) if run.state == DRIVEN]
+        if not drivers:
+            return False
+        driver = chance.choice(drivers).holder
+        assert driver is not None
+        try:
+            os.kill(int(shown(driver).rpartition(":")[2]), signal.SIGKILL)
+        except ProcessLookupError:  # it ended by itself just now
+            return False
+        return True
 
     def children_without_a_state(self) -> list[str]:
         """Return the children of runs that have none."""
@@ -199,7 +211,7 @@ def kill(
     """Kill agents and drivers at random while runs go on, and return what became of them."""
     for number in range(agents):
         site.start_agent(number)
-    site.ask(runs, children, 0.02)
+    site.ask(runs, children, 0.1)
     try:
         killed = site.kill_at_random(seconds, seed)
         return site.wait(timeout), killed

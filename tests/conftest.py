@@ -106,6 +106,20 @@ def fresh_masking() -> Iterator[None]:
     logging.setLogRecordFactory(make)
 
 
+@pytest.fixture(autouse=True)
+def closed_histories() -> Iterator[None]:
+    """Let go of the files of the histories that a test opened; one that is read again opens them again.
+
+    Each holds three, for as long as the process lasts: a worker of the suite reads hundreds of histories.
+    """
+    store = sys.modules.get("prefectish.history.store")
+    before = set(store._stores) if store else set()
+    yield
+    if store := sys.modules.get("prefectish.history.store"):
+        for key in store._stores.keys() - before:
+            store._stores[key].engine.dispose()
+
+
 # ---------------------------------------------------------------------- executors, for the contract suite
 
 #: Class and arguments of each executor of the contract suite.

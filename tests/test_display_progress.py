@@ -343,7 +343,9 @@ def in_terminal(program, *, out=None):
     )
     os.close(far)
     seen = b""
-    while select.select([near], [], [], 120)[0]:
+    ready = select.poll()  # `select` takes no descriptor above 1,023, however few of them it is given
+    ready.register(near, select.POLLIN)
+    while ready.poll(120_000):
         try:
             piece = os.read(near, 65536)
         except OSError:  # the other end was closed

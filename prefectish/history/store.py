@@ -376,6 +376,8 @@ def open_store(history: str | os.PathLike[str] | None) -> HistoryStore:
     with _lock:
         store = _stores.get((os.getpid(), key))
         if store is None or not store.is_there():
+            if store is not None:
+                store.engine.dispose()  # of the file that is gone, which its connections keep on the disk
             store = _stores[os.getpid(), key] = make()
         return store
 
