@@ -26,7 +26,7 @@ from prefectish.engine.state import Crashed, Success
 from prefectish.engine.wire import execute as worker
 from prefectish.engine.wire.messages import StepResult, open_batch
 from prefectish.engine.wire.pack import pack_chain, pickle_tasks
-from prefectish.engine.worker import lifetime, running
+from prefectish.engine.worker import lifetime, recall, running
 from prefectish.executors import DaskExecutor, session
 from prefectish.executors.open_keys import OpenKey
 from prefectish.executors.whole_chains import CROWD, goes_whole, whole
@@ -116,6 +116,14 @@ def test_chain_whose_worker_died_goes_step_by_step_and_one_that_found_none_is_lo
 
 
 # ---------------------------------------------------------------------- on a worker
+
+
+@pytest.fixture(autouse=True)
+def no_worker_here(monkeypatch):
+    """Forget the worker that an earlier test had in this process: what it was told holds for all of its threads."""
+    monkeypatch.setattr(recall, "is_dropped", None)
+    for name in ("ends_at", "refuse"):
+        monkeypatch.setattr(lifetime, name, None)
 
 
 def run_whole(make, keep=KEEP):
