@@ -20,7 +20,7 @@ from prefectish.executors.arguments import check_count, check_keywords, check_se
 from prefectish.executors.connect import Connection, connect, imported
 from prefectish.executors.first_calls import TaskChecks
 from prefectish.executors.probe import checked_address, masked
-from prefectish.executors.progress_reports import heard_from_cluster, send_by_cluster, yield_by_cluster
+from prefectish.executors.progress_reports import send_by_cluster, yield_by_cluster
 from prefectish.executors.seceding import seceded
 from prefectish.executors.session import ClusterSession
 from prefectish.executors.shipping import checked
@@ -174,15 +174,14 @@ class DaskExecutor:
                 stack.enter_context(_worker_logs(connection.client))
             checks = TaskChecks(connection, run["flow_run_id"], placements=self.adapt_kwargs is None)
             stack.callback(checks.close)
+            session = self._session(connection, plan, key_name(run))
+            session.checks = checks
+            stack.callback(session.close)
             checks.check((step.slug, step.task, step.store) for step in plan.steps if step.literal is None)
             if self.performance_report_path is not None:
                 stack.enter_context(_performance_report(connection.client, self.performance_report_path))
             if isinstance(run, dict):
                 run[SENDER], run[YIELD_SENDER] = send_by_cluster, yield_by_cluster
-                stack.enter_context(heard_from_cluster(connection.client))
-            session = self._session(connection, plan, key_name(run))
-            session.checks = checks
-            stack.callback(session.close)
             yield session
 
     def _session(self, connection: Connection, plan: Plan, key: str) -> ClusterSession:
@@ -191,7 +190,6 @@ class DaskExecutor:
             plan,
             key,
             max_branches=self.max_branches,
-            slots=max(1, connection.maximum_threads()),
             max_inline_bytes=self.max_inline_bytes,
             no_workers_timeout=self.no_workers_timeout,
             verify_results=self.verify_results,

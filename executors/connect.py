@@ -24,7 +24,7 @@ from prefectish.errors import FlowDefinitionError, SchedulerLost
 from prefectish.executors.addresses import address_in, configured_address, log_dashboard
 from prefectish.executors.dask_api import is_asynchronous, wait_for_end
 from prefectish.executors.own_cluster import start_own_cluster
-from prefectish.executors.preflight import Presence, preflight
+from prefectish.executors.preflight import Presence, begun, preflight
 from prefectish.executors.probe import await_scheduler, checked_address, is_encrypted, is_loopback, masked
 from prefectish.executors.waker import Waker
 
@@ -50,10 +50,11 @@ class Connection:
     temporary
         The cluster was started for the run too.
     presence
-        What the scheduler said of its cluster when it was asked before the run; None if it was not.
+        What the scheduler said of its cluster when it was asked before the run; None if it was not. The first to ask
+        waits for it, and processes are compared then.
     """
 
-    __slots__ = ("_adapt", "client", "owned", "presence", "temporary")
+    __slots__ = ("_adapt", "_look", "_presence", "client", "owned", "temporary")
 
     def __init__(
         self,
@@ -62,13 +63,21 @@ class Connection:
         owned: bool,
         temporary: bool,
         adapt_kwargs: Mapping[str, Any] | None = None,
-        presence: Presence | None = None,
+        presence: Callable[[], Presence | None] | None = None,
     ) -> None:
         self.client = client
         self.owned = owned
         self.temporary = temporary
-        self.presence = presence
+        self._look = presence
+        self._presence: Presence | None = None
         self._adapt = adapt_kwargs or {}
+
+    @property
+    def presence(self) -> Presence | None:
+        """What the scheduler said of its cluster; see above."""
+        if self._look is not None:
+            self._presence, self._look = self._look(), None
+        return self._presence
 
     def workers(self) -> dict[str, dict[str, Any]]:
         """Return ``nthreads``, ``resources``, ``name`` and more of the present workers, by address.
@@ -244,10 +253,11 @@ def connect(
         client = _open(stack, found, opened, arguments)
         if dashboard:
             log_dashboard(client.dashboard_link)
-        presence = None
-        if address is not None or cluster_class is not None:  # a temporary cluster runs what this process runs
-            presence = preflight(client)
-        yield Connection(client, owned=True, temporary=address is None, adapt_kwargs=adapt_kwargs, presence=presence)
+        # A temporary cluster runs what this process runs.
+        presence = preflight(client) if address is not None or cluster_class is not None else None
+        yield Connection(
+            client, owned=True, temporary=address is None, adapt_kwargs=adapt_kwargs, presence=lambda: presence
+        )
 
 
 def _check(given: Mapping[str, Any]) -> None:
@@ -278,7 +288,7 @@ def _borrow(client: Client, require_tls: bool) -> Connection:
     if client.status != "running" or client.scheduler is None:
         raise SchedulerLost(f"client must be connected to its scheduler, got one that is {client.status}")
     _check_encrypted(client.scheduler.address, require_tls)
-    return Connection(client, owned=False, temporary=False, presence=preflight(client))
+    return Connection(client, owned=False, temporary=False, presence=begun(client))
 
 
 # ---------------------------------------------------------------------- a scheduler at an address

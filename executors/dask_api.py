@@ -13,6 +13,7 @@ private name                                                why it is needed
 ``Future._cleared``, ``_generation``, ``_state``            one message for the release of many futures, and waiting
 ``Client._refcount_lock``, ``refcount``, ``generation``     the same
 ``Client._send_to_scheduler``, ``futures[key].reset``       the same, a key whose value was lost after its end
+``Client.scheduler_comm``                                   what a new connection is known by
 ``Client.scheduler_comm.recent_message_log``                the log that keeps the last 1,000 messages alive
 ``Client._scatter``, ``_run_on_scheduler``                  their coroutines, so that a wait for them can be given up
 ``Client._register_scheduler_plugin``                        the same, for a plugin
@@ -44,8 +45,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Key", "Task", "TaskRef", "asked_on_scheduler", "asked_on_workers", "forget_preloads", "is_asynchronous",
-    "known_state", "mark_pending", "registered", "release", "replace_lost_workers", "scattered", "submit_graph",
-    "wait_for_end",
+    "known_state", "link_of", "mark_pending", "registered", "release", "replace_lost_workers", "scattered",
+    "submit_graph", "wait_for_end",
 ]  # fmt: skip
 
 Key = tuple[str, int | str, int]
@@ -194,6 +195,11 @@ def registered(client: Client, plugin: SchedulerPlugin, name: str) -> Coroutine[
     """Return what gives the scheduler a plugin, unless it has it, in the client's loop."""
     registering: Coroutine[Any, Any, Any] = client._register_scheduler_plugin(plugin, name, idempotent=True)
     return registering
+
+
+def link_of(client: Client) -> Any:
+    """Return the connection of a client to its scheduler: after a break there is another one."""
+    return client.scheduler_comm
 
 
 def is_asynchronous(client: Client) -> bool:

@@ -1,12 +1,27 @@
-"""What a run has its scheduler listen to: why workers leave, when they end, and which children are short."""
+"""What a run has its scheduler listen to: why workers leave, when they end, and which children are short.
+
+And what the client hears from workers. It hears it as long as it is connected: the client sends messages at most every
+ten milliseconds, so one that is sent when a run begins would hold up the first graph.
+"""
 
 from __future__ import annotations
 
+from typing import Any
+from weakref import WeakSet
+
 from prefectish.engine.capture import capture
-from prefectish.executors import departures, lifetimes, past_queue
+from prefectish.executors import departures, lifetimes, past_queue, progress_reports, same_modules
 from prefectish.executors.connect import Connection
-from prefectish.executors.dask_api import registered
-from prefectish.executors.same_modules import TOPIC, log_sent_away
+from prefectish.executors.dask_api import link_of, registered
+
+#: What is done with what workers tell, by topic.
+HEARD = {
+    same_modules.TOPIC: same_modules.log_sent_away,
+    progress_reports.TOPIC: progress_reports.note_report,
+    progress_reports.ITEMS: progress_reports.take_items,
+}
+#: Connections to schedulers that were asked for these topics.
+_hearing: WeakSet[Any] = WeakSet()
 
 
 def register_listeners(connection: Connection) -> None:
@@ -15,4 +30,8 @@ def register_listeners(connection: Connection) -> None:
     for plugin in (departures.Departures(), lifetimes.Lifetimes(), past_queue.PastQueue()):
         if plugin.name not in there:
             capture(connection.begin, registered(connection.client, plugin, plugin.name))
-    connection.client.subscribe_topic(TOPIC, log_sent_away)
+    link = link_of(connection.client)
+    if link not in _hearing:
+        _hearing.add(link)
+        for topic, handler in HEARD.items():
+            connection.client.subscribe_topic(topic, handler)

@@ -245,6 +245,7 @@ class LossWatch:
             return {}
         if self._quiet_since is None:
             self._quiet_since = now
+        self._next_look = self._next_look or now + _LOOK_INTERVAL  # what is short ends before the first question
         if now < self._next_look:
             return {}
         self._next_look = now + _LOOK_INTERVAL

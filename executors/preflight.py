@@ -1,14 +1,17 @@
 """Check once, before anything is submitted, that scheduler and workers can run what a run sends them.
 
 What a process answers holds as long as it lives. So a client asks each process once, and before each further run only
-the scheduler, which workers there are: those that joined since are asked, too.
+the scheduler, which workers there are: those that joined since are asked, too. The run is set up while it answers.
 """
 
 from __future__ import annotations
 
+import asyncio
 import sys
 import warnings
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
+from concurrent.futures import Future as Answer
+from functools import partial
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
@@ -65,8 +68,22 @@ class _Known:
 _known: WeakKeyDictionary[Client, _Known] = WeakKeyDictionary()
 
 
-def preflight(client: Client) -> Presence | None:
+def begun(client: Client) -> Callable[[], Presence | None]:
+    """Begin a :func:`preflight`; return what ends it. One of a client that was not looked at before ends at once."""
+    if client not in _known or not _known[client].versions:
+        presence = preflight(client)
+        return lambda: presence
+    looking = asyncio.run_coroutine_threadsafe(asked_on_scheduler(client, who_is_there), client.loop.asyncio_loop)
+    return partial(preflight, client, looking)
+
+
+def preflight(client: Client, looking: Answer[Presence] | None = None) -> Presence | None:
     """Compare this process with the scheduler and its present workers.
+
+    Parameters
+    ----------
+    looking
+        The answer to which workers there are, if the scheduler was asked before.
 
     Returns
     -------
@@ -82,17 +99,17 @@ def preflight(client: Client) -> Presence | None:
     UserWarning
         Prefectish has another version somewhere. (Dask itself warns of other packages.)
     """
-    compare(_ask(client), sys.version_info[:2], prefectish.__version__)
+    compare(_ask(client, looking), sys.version_info[:2], prefectish.__version__)
     known = _known.get(client)
     return None if known is None else known.presence
 
 
-def _ask(client: Client) -> dict[str, Versions]:
+def _ask(client: Client, looking: Answer[Presence] | None) -> dict[str, Versions]:
     """Return the versions of Python and prefectish by address; without those that do not answer."""
     known = _known.setdefault(client, _Known())
     place = f"scheduler {client.scheduler.address}"
     versions = known.versions  # a run of another thread may replace them meanwhile
-    presence = _look(client) if versions else None
+    presence = _look(client, looking) if versions else None
     if presence is None or presence.scheduler not in versions:
         known.presence, known.versions = None, {}
         try:
@@ -120,9 +137,12 @@ def _ask_workers(client: Client, which: list[str] | None) -> dict[str, Versions]
     return {address: answer for address, answer in answers.items() if isinstance(answer, tuple)}
 
 
-def _look(client: Client) -> Presence | None:
-    """Ask the scheduler who is there; None if it does not run functions of this package."""
-    outcome = capture(client.sync, asked_on_scheduler, client, who_is_there)
+def _look(client: Client, looking: Answer[Presence] | None = None) -> Presence | None:
+    """Ask the scheduler who is there, or take its answer; None if it does not run functions of this package."""
+    if looking is None:
+        outcome = capture(client.sync, asked_on_scheduler, client, who_is_there)
+    else:
+        outcome = capture(looking.result)
     return None if isinstance(outcome, Error) else outcome.value
 
 

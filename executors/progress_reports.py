@@ -7,7 +7,6 @@ import pickle
 import tempfile
 import threading
 import uuid
-from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -17,7 +16,7 @@ from prefectish.engine.worker.body_progress import BodyProgress, board
 from prefectish.engine.worker.yielding import Yielded, receive, receivers
 
 if TYPE_CHECKING:
-    from distributed import Client
+    pass
 
 #: Topics of the reports, and of what is yielded, among the events of a cluster.
 TOPIC, ITEMS = "prefectish-progress", "prefectish-items"
@@ -47,36 +46,17 @@ def yield_by_cluster(run_id: str) -> Callable[[Yielded], None] | None:
     return lambda yielded: worker.log_event(ITEMS, (run_id, pickle.dumps(tuple(yielded), protocol=5)))
 
 
-#: Runs of each client that hear of a topic.
-_hearers: Counter[tuple[str, str]] = Counter()
+def note_report(event: tuple[Any, Any]) -> None:
+    """Note a report of a worker, in the process of the client."""
+    run_id, values = event[1]
+    board.put(run_id, BodyProgress(*values))
 
 
-@contextmanager
-def heard_from_cluster(client: Client) -> Iterator[None]:
-    """Note the reports of workers, and what they yield, while a run is active."""
-
-    def note(event: tuple[Any, Any]) -> None:
-        run_id, values = event[1]
-        board.put(run_id, BodyProgress(*values))
-
-    def take(event: tuple[Any, Any]) -> None:
-        run_id, packed = event[1]
-        if run_id in receivers:
-            receive(run_id, Yielded(*pickle.loads(packed)))
-
-    for topic, handler in ((TOPIC, note), (ITEMS, take)):
-        _hearers[client.id, topic] += 1
-        if _hearers[client.id, topic] == 1:
-            client.subscribe_topic(topic, handler)
-    try:
-        yield
-    finally:
-        for topic in (TOPIC, ITEMS):
-            _hearers[client.id, topic] -= 1
-            if not _hearers[client.id, topic]:
-                del _hearers[client.id, topic]
-                if client.status == "running":
-                    client.unsubscribe_topic(topic)
+def take_items(event: tuple[Any, Any]) -> None:
+    """Take what a body on a worker yielded, if its run is active."""
+    run_id, packed = event[1]
+    if run_id in receivers:
+        receive(run_id, Yielded(*pickle.loads(packed)))
 
 
 class FileSender:

@@ -114,7 +114,6 @@ class ClusterSession:
         run_id: str,
         *,
         max_branches: int | None,
-        slots: int,
         max_inline_bytes: int,
         no_workers_timeout: float,
         verify_results: bool,
@@ -124,9 +123,6 @@ class ClusterSession:
         self.connection = connection
         self.client: Client = connection.client
         self.run_id = run_id
-        self.slots = slots
-        self.pace = OpenWindow(connection, slots, max_branches, plan)
-        self._told_window = 0
         self.tasks = pickle_tasks(plan)
         self._shared = SharedValues(self._reference)
         self.options = LoweringOptions(
@@ -141,6 +137,9 @@ class ClusterSession:
         self.shipment = self.modules.shipment = None if ship is None else Shipment(ship)
         self._compared = ComparedTasks()
         self._compare_modules([s for s in plan.steps if s.literal is None])
+        self.slots = max(1, connection.maximum_threads())  # the cluster has been compared from here on
+        self.pace = OpenWindow(connection, self.slots, max_branches, plan)
+        self._told_window = 0
         self._patience = _PATIENCE
         self._done: list[Receipt | BundleReceipt] = []
         self._count = 0

@@ -557,7 +557,7 @@ OFF = (
     Off("P11", f"{CLUSTER}test_p11_shared_input_that_is_lost_with_its_worker_is_sent_again[bytes]",
         "an input that was lost is sent again", {"prefectish.engine.scheduling.crashes:RESENDS": instead(0)}, limit=90),
     Off("P12", "test_faults_start.py::test_p12_other_minor_version_of_python_on_a_worker_is_refused",
-        "versions are compared", {"prefectish.executors.connect:preflight": nothing}),
+        "versions are compared", {"prefectish.executors.preflight:compare": nothing}),
     Off("P13", f"{MAPS}test_p13_parent_fails_if_a_result_cannot_be_mapped[local-int]", "what has no items is found",
         {"prefectish.engine.plan.map_domain:_unmappable": nothing}),
     Off("P14", f"{MAPS}test_p14_unequal_lengths_fail_the_parent_and_name_each[local]", "lengths are compared",

@@ -26,8 +26,8 @@ def noting(path):
 def test_p12_other_minor_version_of_python_on_a_worker_is_refused(dask_client, monkeypatch, tmp_path):
     real = preflight._ask
 
-    def ask(client):
-        answers = real(client)
+    def ask(client, looking):
+        answers = real(client, looking)
         place = next(place for place in answers if place.startswith("worker "))
         return {**answers, place: ((3, 99), answers[place][1])}
 
@@ -40,7 +40,7 @@ def test_p12_other_minor_version_of_python_on_a_worker_is_refused(dask_client, m
 
 def test_p12_other_version_of_prefectish_is_warned_of(dask_client, monkeypatch, tmp_path):
     real = preflight._ask
-    monkeypatch.setattr(preflight, "_ask", lambda client: {p: (v, "0.0.0") for p, (v, _) in real(client).items()})
+    monkeypatch.setattr(preflight, "_ask", lambda *given: {p: (v, "0.0.0") for p, (v, _) in real(*given).items()})
     with pytest.warns(UserWarning, match=r"prefectish is .* here and another version on .* \(0\.0\.0\)"):
         state = noting(tmp_path / "notes").run(executor=DaskExecutor(client=dask_client), history=False)
     assert state.is_successful()
