@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from importlib.machinery import ModuleSpec
+from importlib.machinery import ModuleSpec, PathFinder
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
 
@@ -12,11 +12,20 @@ def lead_out(module: str) -> Callable[[str], NoReturn]:
     """Return the `__getattr__` of a module in which names of Prefect are looked for."""
 
     def missing(name: str) -> NoReturn:
+        if _is_asked_by_import(module, name):
+            raise AttributeError(f"module {module!r} has no attribute {name!r}")
         from prefectish.prefect_names import error_of
 
         raise error_of(module, name)
 
     return missing
+
+
+def _is_asked_by_import(module: str, name: str) -> bool:
+    """Whether an import statement asks for a name, which takes no error of ours: ``__path__``, or a submodule."""
+    path = vars(sys.modules[module]).get("__path__")
+    is_submodule = path is not None and PathFinder.find_spec(f"{module}.{name}", path) is not None
+    return is_submodule or name == "__path__"
 
 
 class MissingModules:

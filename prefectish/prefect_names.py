@@ -8,7 +8,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping
 from functools import cache
-from importlib.util import find_spec
 from typing import NamedTuple
 
 #: Names of Prefect 1 that are here, by its modules: where each is, ``name=ours`` if it has another name.
@@ -484,6 +483,8 @@ def _theirs(module: str) -> str:
 
 
 def _is_here(module: str) -> bool:
+    from importlib.util import find_spec
+
     try:
         return find_spec(module) is not None
     except ModuleNotFoundError:

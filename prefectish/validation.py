@@ -6,14 +6,11 @@ pydantic is an extra and slow to import, so it is imported when the first type i
 from __future__ import annotations
 
 import functools
-import importlib.util
-import json
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import date, datetime, time, timedelta
 from enum import Enum
 from operator import or_
 from typing import TYPE_CHECKING, Annotated, Any, Literal
-from uuid import UUID
 
 from prefectish.errors import FlowDefinitionError, ParameterError, text_of
 
@@ -34,7 +31,7 @@ _CONVERTING = frozenset(
 _TYPES: Mapping[str, Any] = {
     "string": str, "integer": int, "number": float, "boolean": bool, "null": None, "array": list, "object": dict,
 }  # fmt: skip
-_FORMATS: Mapping[str, Any] = {"date": date, "time": time, "duration": timedelta, "uuid": UUID}
+_FORMATS: Mapping[str, Any] = {"date": date, "time": time, "duration": timedelta}
 _BOUNDS = {
     "minimum": "ge", "exclusiveMinimum": "gt", "maximum": "le", "exclusiveMaximum": "lt", "multipleOf": "multiple_of",
     "minLength": "min_length", "maxLength": "max_length", "minItems": "min_length", "maxItems": "max_length",
@@ -44,7 +41,9 @@ _BOUNDS = {
 @functools.cache
 def can_validate() -> bool:
     """Whether types can be checked: pydantic is an extra."""
-    return importlib.util.find_spec("pydantic") is not None
+    from importlib.util import find_spec
+
+    return find_spec("pydantic") is not None
 
 
 def adapter_for(name: str, annotation: Any) -> TypeAdapter[Any]:
@@ -79,6 +78,8 @@ def schema_of(annotation: Any, default: Any = None) -> dict[str, Any]:
     >>> schema_of(int, 3), schema_of(None), schema_of(None, "all")
     ({'type': 'integer', 'default': 3}, {}, {'default': 'all'})
     """
+    import json
+
     found: dict[str, Any] = {}
     if annotation is not None and annotation is not Any:
         try:
@@ -133,7 +134,7 @@ def _type_of(schema: Mapping[str, Any], defined: Mapping[str, Any], within: tupl
     if values is not None:
         return Literal[tuple(values)] if all(isinstance(value, str) for value in values) else Any
     if "format" in schema:
-        return _moment() if schema["format"] == "date-time" else _FORMATS.get(schema["format"], Any)
+        return _format(schema["format"])
     found = _TYPES.get(str(schema.get("type")), Any)
     if found is list and "items" in schema:
         found = list[_type_of(schema["items"], defined, within)]  # type: ignore[misc]  # a type that is made here
@@ -145,6 +146,17 @@ def _type_of(schema: Mapping[str, Any], defined: Mapping[str, Any], within: tupl
     from pydantic import Field
 
     return Annotated[found, Field(**bounds)]
+
+
+def _format(name: Any) -> Any:
+    """Return the type of texts of a format; Any for one that is not known."""
+    if name == "date-time":
+        return _moment()
+    if name == "uuid":
+        from uuid import UUID  # it looks for programs of the system, which takes two milliseconds
+
+        return UUID
+    return _FORMATS.get(name, Any)
 
 
 def _moment() -> Any:

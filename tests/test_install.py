@@ -19,7 +19,10 @@ ROOT = Path(__file__).parent.parent
 IGNORED = shutil.ignore_patterns(
     "build", "dist", "*.egg-info", ".*cache*", "__pycache__", ".git", ".venv*", ".hypothesis"
 )
-LATE_MODULES = ("asyncio", "cloudpickle", "concurrent.futures", "dask", "distributed", "importlib.metadata")
+LATE_MODULES = (
+    "asyncio", "cloudpickle", "concurrent.futures", "dask", "difflib", "distributed", "importlib.metadata", "inspect",
+    "json", "prefectish.prefect_names", "uuid",
+)  # fmt: skip
 
 
 def run(*command: str, cwd: Path, **environment: str) -> str:

@@ -5,7 +5,6 @@ An option is checked where it is passed (`@task`, `Task(...)`, `copy`, `task_arg
 
 from __future__ import annotations
 
-import difflib
 import math
 import sys
 import warnings
@@ -134,7 +133,9 @@ def guess(name: str) -> str:
 
 def near_option(name: str, known: Iterable[str]) -> str:
     """Return the question whether another option was meant, empty if none is like it."""
-    near = difflib.get_close_matches(name, sorted(known), 1)
+    from difflib import get_close_matches
+
+    near = get_close_matches(name, sorted(known), 1)
     return f"; did you mean {near[0]!r}?" if near else ""
 
 
@@ -270,7 +271,9 @@ def _trigger(name: str, value: Any) -> Callable[..., Any]:
     if value is None:
         return all_successful
     if isinstance(value, str):
-        near = difflib.get_close_matches(value, TRIGGERS, 1, 0.4)
+        from difflib import get_close_matches
+
+        near = get_close_matches(value, TRIGGERS, 1, 0.4)
         meant = f"; did you mean triggers.{near[0]}?" if near else ""
         raise TypeError(
             f"trigger must be a function, got {value!r}; prefectish.triggers has {', '.join(TRIGGERS)}{meant}"
