@@ -339,6 +339,12 @@ class CallsAhead:
         self._known.wait()
 
 
+def _may_feed(receipt: Receipt | BundleReceipt) -> bool:
+    """Whether a step that has ended may have sent items while it ran: one that a map runs over, and is none itself."""
+    of = receipt.bundle if isinstance(receipt, BundleReceipt) else receipt.job
+    return any(spec.measure and not spec.mapped for spec in of.chain.steps)
+
+
 class PoolSession:
     """A run on threads or processes of this machine.
 
@@ -368,7 +374,7 @@ class PoolSession:
         self.follows = False
         self.workers = workers
         self.stall_warning = stall_warning
-        self._look = look  # takes what bodies have sent so far: it comes before the receipts of those that sent it
+        self._look = look  # takes what bodies have sent so far: it comes before the receipts of those that did
         self._quiet_since: float | None = None
         self._read_at = 0.0  # when receipts were read last
         self._raises = bool(run.get("raise_on_exception"))
@@ -460,7 +466,7 @@ class PoolSession:
         except Empty:
             self._read_at = time.monotonic()
             self._warn_if_stalled(bool(receipts))
-            if receipts and self._look is not None:
+            if self._look is not None and any(map(_may_feed, receipts)):
                 self._look()
             return receipts
 
