@@ -245,10 +245,12 @@ def _home(
     stage = stages[homes[0]]
     if any(steps[i.source].stage >= stage and steps[i.source].group not in homes for i in step.inputs):
         return None
-    joined = [n for h in homes for n in members[h] or ()]
-    if len(joined) >= GROUP_SIZE:
+    joined = [group for h in homes if (group := members[h])]
+    if sum(map(len, joined)) >= GROUP_SIZE:
         return None
-    if any(_traits(steps[n]) != _traits(step) or n in alone for n in joined):
+    traits = _traits(step)
+    # Of a group all steps are alike, and one that travels alone is the only one of its own: the first tells for all.
+    if any(group[0] in alone or _traits(steps[group[0]]) != traits for group in joined):
         return None
     return _merged(homes, steps, members)
 

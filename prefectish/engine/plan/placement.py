@@ -22,6 +22,9 @@ class Placement(NamedTuple):
     priority: float
 
 
+_ANYWHERE = Placement((), (), 0.0)
+
+
 def placement_of(task: Task) -> Placement:
     """Return where a task runs, as far as that is the same for all of its children.
 
@@ -29,6 +32,8 @@ def placement_of(task: Task) -> Placement:
 
     Raises ValueError if a resource tag does not end with a number.
     """
+    if not (task.tags or task.resources or task.workers or task.priority):
+        return _ANYWHERE
     fixed = {} if callable(task.resources) else task.resources or {}
     workers = () if callable(task.workers) else tuple(task.workers or ())
     number = 0.0 if callable(task.priority) else float(task.priority or 0)
