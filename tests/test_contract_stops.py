@@ -152,6 +152,38 @@ def test_u19_no_body_begins_once_the_failure_is_known(children, late, known, tmp
     assert sum(moment > known[failures - 1] for moment in began.values()) <= late
 
 
+@pytest.mark.parametrize(
+    ("options", "failures"),
+    [
+        ({"on_child_failure": "stop"}, 1),
+        ({"on_child_failure": "stop", "batch_size": 4}, 1),
+        ({"max_failures": 2}, 3),
+        ({"max_failures": 0.5, "min_sample": 4}, 4),
+    ],
+)
+def test_u19_of_a_lazy_input_no_body_begins_and_no_item_is_read_once_the_failure_is_known(
+    children, late, known, tmp_path, options, failures
+):
+    path, read = tmp_path / "notes", []
+
+    def items():
+        for x in range(3000):
+            read.append(time.time())
+            yield x
+
+    states = children(task(failing_from, **options), items(), path, 2)
+    found = outcomes(states)
+    began = {int(line.split()[1]): float(line.split()[2]) for line in notes(path)}
+    assert len(read) == len(states) < 3000
+    assert {n for n, outcome in enumerate(found) if outcome == "Cancelled: never started"} == set(
+        range(len(read))
+    ) - set(began)
+    assert {found[n] for n in began} == {"Success", "Failed"}
+    stopped = known[min(failures, len(known)) - 1]  # the order in which children end may save a share one failure
+    assert sum(moment > stopped for moment in began.values()) <= late
+    assert sum(moment > stopped for moment in read) <= late
+
+
 @pytest.mark.parametrize("batch", [None, 4])
 def test_u19_of_a_map_that_is_cancelled_what_has_not_begun_says_so(children, tmp_path, batch):
     path = tmp_path / "notes"
