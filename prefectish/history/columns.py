@@ -41,6 +41,7 @@ class ChildColumns:
         self._numbers: Sequence[int] | None = None  # among those of one key; None if all are the first of theirs
         self._first: dict[str, int] = dict(zip(self.item_key, range(len(self.row)), strict=True))
         self._others: dict[ItemId, int] = {}
+        self.shares_keys = False  # whether several children have one key
         if len(self._first) < len(self.row) or None in self._first:
             self._tell_apart(columns[-1] if run.part else None)
         self._places: dict[tuple[int, int], int] | None = None
@@ -60,6 +61,7 @@ class ChildColumns:
         for at, (key, number) in enumerate(zip(self.item_key, self._numbers, strict=True)):
             if key is None or number:
                 self._others[key, number] = at
+                self.shares_keys = self.shares_keys or key is not None
             else:
                 self._first[key] = at
 

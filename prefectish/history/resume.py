@@ -14,7 +14,7 @@ from sqlalchemy import Connection, select, update
 from prefectish.engine.jobs.references import Gone
 from prefectish.engine.plan.item_key import ItemId
 from prefectish.engine.plan.steps import Plan, Step
-from prefectish.engine.scheduling.previous_run import PreviousResult, PreviousRun, PreviousWait
+from prefectish.engine.scheduling.previous_run import PreviousChildren, PreviousResult, PreviousRun, PreviousWait
 from prefectish.engine.state import Cached, Failed, Paused, Resume, Retrying, Scheduled, Skipped, State, Success
 from prefectish.engine.state import State as AnyState
 from prefectish.engine.state_column import SUCCEEDED
@@ -39,6 +39,9 @@ from prefectish.results.base import Result
 CLIENT_LOST = "client-lost"
 logger = logging.getLogger("prefectish")
 STATE_CLASSES = {cls.__name__: cls for cls in AnyState.children()}
+#: Codes of the states of children that are kept, but for those that failed; and of such that are run again anyway.
+_ENDS = frozenset(code for name, code in schema.CODES.items() if issubclass(STATE_CLASSES.get(name, State), Success))
+_NO_ENDS = frozenset({schema.CODES["Crashed"]})
 
 
 class Resumption:
@@ -212,7 +215,7 @@ class _RecordedSteps:
         self.widths[step.slug] = len(states) + sum(found.generation == run.part for found in unrecorded.values())
 
 
-class RecordedChildren(Mapping[ItemId, PreviousResult]):
+class RecordedChildren(PreviousChildren):
     """The children of a task that are known from before; what is known of one is made when it is asked for.
 
     Parameters
@@ -256,6 +259,16 @@ class RecordedChildren(Mapping[ItemId, PreviousResult]):
 
     def __len__(self) -> int:
         return sum(1 for _ in self)
+
+    @property
+    def shares_keys(self) -> bool:
+        """Whether several children have one key."""
+        return self.columns.shares_keys
+
+    def ended_rows(self, failed: bool) -> Iterator[int]:
+        """Yield the rows of children that came to an end of their own, with or without those that failed."""
+        ends = _ENDS | schema.FAILED_CODES - _NO_ENDS if failed else _ENDS
+        return (row for row, state in zip(self.columns.row, self.columns.state, strict=True) if state in ends)
 
     def had_left(self, at: int) -> bool:
         """Whether an item was removed from the list in the last part."""

@@ -56,6 +56,8 @@ class Dispatcher:
                 continue
             touched.add(group)
             self.changes.open_chain(chain)
+            if self.resume_rules is not None:
+                chain.order = self.resume_rules.order(chain, self.run_state.plan)
             chain.has_starts = any(step_state.starts is not None for step_state in chain.step_states)
             chain.row_by_row = self._goes_row_by_row(chain)
             chain.limited = any(self.admission.limits.limited(s.step.number) for s in chain.step_states)

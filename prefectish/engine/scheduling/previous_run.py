@@ -7,6 +7,7 @@ that its result can be read where it is still needed; one whose result is gone r
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple, Protocol
@@ -102,6 +103,19 @@ class PreviousResult:
         return self._is_readable()
 
 
+class PreviousChildren(Mapping[ItemId, PreviousResult]):
+    """The children of a task that are known from before, which can say of many at once what became of them."""
+
+    @property
+    @abstractmethod
+    def shares_keys(self) -> bool:
+        """Whether several children have one key, so that only all of them together tell which is which."""
+
+    @abstractmethod
+    def ended_rows(self, failed: bool) -> Iterator[int]:
+        """Yield the rows of children that came to an end of their own, with or without those that failed."""
+
+
 class PreviousWait(NamedTuple):
     """A recorded state that waits: for its next attempt, or for an approval.
 
@@ -191,6 +205,13 @@ class PreviousRun:
             found = self.find(slug, identity)
             if found is not None and issubclass(found.kind, Success):
                 yield identity, found
+
+    def ended_rows(self, slug: str) -> Iterator[int] | None:
+        """Yield the rows that most likely are kept, as far as their own record decides; None if nobody can tell."""
+        children = self._children.get(slug)
+        if slug in self._changed or not isinstance(children, PreviousChildren) or children.shares_keys:
+            return None
+        return children.ended_rows(not self._retry_failed)
 
     def start(self, slug: str, identity: ItemId) -> PreviousWait | None:
         """Return the state from which a child without a final one continues; None for the start."""

@@ -66,10 +66,39 @@ class ResumeRules:
         self._latest: dict[int, int] = {}
         self._moved: set[int] = set()
         self._unreadable: set[str] = set()
+        self._reordered: set[int] = set()  # numbers of the domains whose rows begin with those that run
 
     def learn(self, step: Step) -> None:
         """Read the record of a step that is about to be added to the plan."""
         self._previous_run.learn(step)
+
+    def order(self, chain: StepChain, plan: Plan) -> Sequence[int] | None:
+        """Return the rows of a map, those first that most likely have to run; None if they start in its own order.
+
+        Who resumes a million children of which some failed does not wait until the others were read. Where a failure
+        that is kept stops a map, or the first of several children has a name, the order of the map decides.
+        """
+        map_state = chain.map_state
+        if chain.order is not None or chain.dependencies or chain.spec.names_results:
+            return chain.order
+        if map_state is None or map_state.width is None or not map_state.closed:
+            return None
+        steps = [step for step in plan.steps if step.domain == map_state.domain.number]
+        if any(s.task.on_child_failure != "continue" or s.task.max_failures is not None for s in steps):
+            return None
+        ended = [rows for step in steps if (rows := self._previous_run.ended_rows(step.slug)) is not None]
+        if len(ended) < len(steps):
+            return None
+        count = bytearray(map_state.width)
+        for rows in ended:
+            for row in rows:
+                if row < map_state.width:
+                    count[row] += 1
+        first = [row for row, known in enumerate(count) if known < len(steps)]
+        if not 0 < len(first) < map_state.width:
+            return None
+        self._reordered.add(map_state.domain.number)
+        return first + [row for row, known in enumerate(count) if known >= len(steps)]
 
     def reran(self, number: int, row: int | None) -> bool:
         """Whether a row of a step, or any of it, was not what it had been before."""
@@ -315,7 +344,9 @@ class ResumeRules:
         key = chain.key_of(map_row.row)
         if key is not None:
             self._number(number, map_row.row, key)
-        elif chain.order is not None:  # rows do not start in their order, by which those of one key are numbered
+        elif (
+            chain.order is not None and number not in self._reordered
+        ):  # rows do not start in their order, by which those of one key are numbered
             self._all_identities(chain)
         else:
             self._number(number, map_row.row, _item_key(chain, map_row.items))

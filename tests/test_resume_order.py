@@ -1,0 +1,137 @@
+"""Which children of a resumed map begin first: those that run, where the order of the map allows it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from prefectish import Flow, flow, history, task
+from prefectish.engine.scheduling.resume_rules import ResumeRules
+from prefectish.engine.state import Cancelled
+from prefectish.executors import LocalDaskExecutor, LocalExecutor
+from prefectish.history.recorded_states import results
+from prefectish.results import LocalResult
+
+WIDTH = 600
+FAILS = (200, 599)
+
+
+@pytest.fixture
+def read(monkeypatch):
+    """Return the rows whose records a resumed run has looked at."""
+    rows = []
+    kept = ResumeRules.kept
+
+    def noted(self, chain, map_row, *args):
+        rows.append(map_row.row)
+        return kept(self, chain, map_row, *args)
+
+    monkeypatch.setattr(ResumeRules, "kept", noted)
+    return rows
+
+
+def maps(kind, called, folder, items=range(WIDTH), follow=None):
+    """Return a flow of either kind that maps a task, and what each child of it gives to another one."""
+    if kind == "graph":
+        with Flow("maps") as graph:
+            out = called.map(items)
+            if follow is not None:
+                follow.map(out)
+        return graph
+
+    @flow(name="maps")
+    def function():
+        out = called.map(items)
+        out = out if follow is None else follow.map(out)
+        out.wait()
+        return [child.state for child in out if child.state.is_failed()][:1]
+
+    return function
+
+
+@pytest.mark.parametrize("kind", ["graph", "function"])
+@pytest.mark.parametrize("make", [LocalExecutor, lambda: LocalDaskExecutor("threads", num_workers=2)])
+def test_failed_children_begin_before_those_that_are_kept_are_read(tmp_path, read, kind, make):
+    mended, began = tmp_path / "mended", []
+
+    @task(name="parse")
+    def parse(x):
+        began.append((x, len(read)))
+        if x in FAILS and not mended.exists():
+            raise ValueError(x)
+
+    maps_all, store = maps(kind, parse, tmp_path), str(tmp_path / "history.db")
+    run_id = maps_all.run(executor=make(), history=store).context["flow_run_id"]
+    mended.touch()
+    read.clear()
+    began.clear()
+    maps_all.resume(run_id, executor=make(), history=store, retry_failed=True)
+    assert {x for x, _ in began} == set(FAILS)
+    assert len(read) == WIDTH
+    assert read[:2] == list(FAILS)  # on threads more may have been read when their bodies begin
+    states = {child.index: child.state for child in history.run(run_id, store).children("parse-1")}
+    assert states == dict.fromkeys(range(WIDTH), "Success")
+
+
+@pytest.mark.parametrize("kind", ["graph", "function"])
+def test_what_ran_first_has_its_place_in_the_results(executor, tmp_path, kind):
+    store = LocalResult(str(tmp_path / "results"))
+
+    @task(name="parse", result=store)
+    def parse(x):
+        if x in (3, 8) and not (tmp_path / "mended").exists():
+            raise ValueError(x)
+        return x
+
+    @task(name="double", result=store)
+    def double(x):
+        if x in (1, 9) and not (tmp_path / "mended").exists():
+            raise OSError(x)
+        Path(tmp_path, f"ran {x}").touch()
+        return x * 2
+
+    maps_all, database = maps(kind, parse, tmp_path, range(10), double), str(tmp_path / "history.db")
+    run_id = maps_all.run(executor=executor, history=database).context["flow_run_id"]
+    for path in tmp_path.glob("ran *"):
+        path.unlink()
+    (tmp_path / "mended").touch()
+    maps_all.resume(run_id, executor=executor, history=database, retry_failed=True)
+    assert sorted(path.name for path in tmp_path.glob("ran *")) == ["ran 1", "ran 3", "ran 8", "ran 9"]
+    assert results(history.run(run_id, database), "double-1") == {x: 2 * x for x in range(10)}
+
+
+@pytest.mark.parametrize("kind", ["graph", "function"])
+def test_failure_that_is_kept_stops_its_map_in_the_order_of_the_map(tmp_path, kind):
+    ran = []
+
+    @task(name="parse", on_child_failure="stop")
+    def parse(x):
+        ran.append(x)
+        if x == 3:
+            raise ValueError(x)
+
+    maps_all, store = maps(kind, parse, tmp_path, range(6)), str(tmp_path / "history.db")
+    run_id = maps_all.run(executor=LocalExecutor(), history=store).context["flow_run_id"]
+    assert ran == [0, 1, 2, 3]
+    maps_all.resume(run_id, executor=LocalExecutor(), history=store)
+    assert ran == [0, 1, 2, 3]
+    assert {c.index: c.state for c in history.run(run_id, store).children("parse-1")}[5] == Cancelled.__name__
+
+
+@pytest.mark.parametrize("kind", ["graph", "function"])
+def test_children_of_equal_items_are_told_apart(tmp_path, read, kind):
+    calls = []
+
+    @task(name="parse")
+    def parse(x):
+        calls.append(x)
+        if len(calls) == 3:
+            raise ValueError("the third one")
+
+    maps_all, store = maps(kind, parse, tmp_path, ["a", "b", "a", "a"]), str(tmp_path / "history.db")
+    run_id = maps_all.run(executor=LocalExecutor(), history=store).context["flow_run_id"]
+    read.clear()
+    maps_all.resume(run_id, executor=LocalExecutor(), history=store, retry_failed=True)
+    assert (calls, read) == (["a", "b", "a", "a", "a"], [0, 1, 2, 3])
+    assert {c.index for c in history.run(run_id, store).children("parse-1") if c.state == "Success"} == {0, 1, 2, 3}
