@@ -114,5 +114,12 @@ def test_bodies_after_the_failure_that_stops_a_map_are_seen():
         twins.judge_stop("n0", node, "it", "local", twins.Outcome(None, {}, {}, notes))
 
 
+def test_what_is_left_over_of_the_groups_of_a_reduction_is_foretold():
+    for width in range(1, 8):
+        items = Node(True, (Argument(None, f"range({width})", "item"),))
+        program = (items, Node(False, (Argument(0),), kind="reduce", fan_in=2))
+        twins.check(program, {"local": LocalExecutor()})
+
+
 def test_known_faults_are_features():
     assert set(twins.KNOWN_FAULTS) <= {*FEATURES, *twins.SHOWN, *twins.IN_FEATURE}

@@ -143,7 +143,9 @@ class Oracle:
             return End("Failed", ANY)
         level = children
         while len(level) > 1 or level is children:
-            level = [self.combined(number, node, level[n : n + node.fan_in]) for n in range(0, len(level), node.fan_in)]
+            groups = [level[n : n + node.fan_in] for n in range(0, len(level), node.fan_in)]
+            lone = 0 if level is children else 1  # what came of a group goes up as it is, if it is left over
+            level = [g[0] if len(g) == lone else self.combined(number, node, g) for g in groups]
             if any(end.kind == "?" for end in level):
                 return self.unknown(number)
         return level[0]
