@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import pickle
 
 import pytest
@@ -321,3 +322,63 @@ def test_mr6_hooks_are_given_by_decorators(executor, in_process):
     here = expected if in_process else [pair for pair in expected if pair[0] != "half"]
     assert told == [*here, ("half", "Success"), ("graph", "Success")]
     assert of_task.__name__ == "of_task"
+
+
+class Hooks:
+    def two(self, obj, state): ...
+
+    @staticmethod
+    def three(obj, run, state): ...
+
+    def __call__(self, *given): ...
+
+
+@pytest.mark.parametrize(
+    ("option", "function"),
+    [
+        ("on_completion", lambda: None),
+        ("on_failure", [Hooks().two, lambda obj: None]),
+        ("on_failure", functools.partial(lambda a, b, c, d: None, 1, 2, 3)),
+        ("on_completion", lambda obj, *, state: None),
+        ("retry_condition_fn", lambda state: True),
+        ("retry_condition_fn", Hooks().two),
+        ("retry_delay_seconds", lambda: 1),
+        ("retry_delay_seconds", functools.partial(lambda a, b, c: 1)),
+        ("cache_key_fn", lambda context: "key"),
+        ("state_handlers", [lambda obj, state: state]),
+    ],
+)
+def test_mr6_function_that_cannot_be_called_is_refused(option, function):
+    with pytest.raises(TypeError, match=r"must take \("):
+        task(inc.fn, retries=1, **{option: function})
+    if option in ("on_completion", "on_failure", "state_handlers"):
+        with pytest.raises(TypeError, match=r"must take \("):
+            flow(inc.fn, **{option: function})
+    if option in ("on_failure", "state_handlers"):
+        with pytest.raises(TypeError, match=r"must take \(|must be a function"):
+            Flow("graph", **{option: function})
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"name": 3}, {"description": 3}, {"log_prints": "yes"}, {"validate_parameters": "no"}, {"state_handlers": 5},
+        {"state_handlers": ["x"]}, {"retry_delay_seconds": "x"}, {"retry_delay_seconds": [1, -1]}, {"result": "folder"},
+        {"retry_delay_seconds": lambda: 1}, {"retries": "x"}, {"timeout_seconds": -1}, {"schedule": 5},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_mr6_options_of_flow_functions_are_checked_where_it_is_made(given):
+    (name,) = given
+    with pytest.raises((TypeError, ValueError), match=name.removesuffix("_seconds")):
+        flow(inc.fn, retries=1, **given) if name != "retries" else flow(inc.fn, **given)
+    with pytest.raises((TypeError, ValueError)):
+        flow(inc.fn, retries=1).with_options(**given)
+
+
+@pytest.mark.parametrize("hook", [Hooks().two, Hooks.three, Hooks(), functools.partial(Hooks().two), print, max, dict])
+def test_mr6_any_function_that_can_be_called_is_a_hook(hook):
+    assert task(inc.fn, on_completion=hook, on_failure=[hook]).state_handlers
+    assert task(
+        inc.fn, retries=1, retry_delay_seconds=lambda attempt, error=None: 0, retry_condition_fn=Hooks()
+    ).max_retries

@@ -17,7 +17,7 @@ import pytest
 from bodies import take
 from labels import label
 
-from prefectish import DateTimeParameter, Flow, Parameter, context, validation
+from prefectish import DateTimeParameter, Flow, Parameter, context, flow, validation
 from prefectish.engine.capture import Value, capture
 from prefectish.errors import FlowDefinitionError, ParameterError
 from prefectish.parameters import settle
@@ -306,3 +306,39 @@ def test_without_pydantic_types_are_left_to_the_run(monkeypatch: pytest.MonkeyPa
     schemas = {"x": schema_of(int)}
     monkeypatch.setattr(validation, "can_validate", lambda: False)
     assert list(misfits({"x": "many"}, schemas)) == []
+
+
+# ---------------------------------------------------------------------- arguments of flow functions
+
+
+def test_any_keyword_of_a_flow_function_is_of_its_type() -> None:
+    @flow(history=False)
+    def takes(x: int, **more: int) -> Any:
+        return x, more
+
+    assert takes("1", z="2") == (1, {"z": 2})
+    with pytest.raises(ParameterError, match="parameter 'z' must be int, got 'many'"):
+        takes(1, z="many")
+    with pytest.raises(ParameterError, match="parameter 'z' must be int, got 'many'"):
+        takes.run({"x": 1, "z": "many"})
+
+
+def test_what_an_argument_of_a_flow_function_is_annotated_with_holds() -> None:
+    @flow(history=False)
+    def takes(x: Annotated[int, pydantic.Field(gt=0)]) -> int:
+        return x
+
+    assert takes("3") == 3
+    with pytest.raises(ParameterError, match="parameter 'x' must be int, got -1"):
+        takes(-1)
+
+
+def test_annotation_that_cannot_be_found_leaves_the_others() -> None:
+    def takes(x: int, y: Any, *rest: float, **more: int) -> Any:
+        return x, y, rest, more
+
+    takes.__annotations__ = {"x": "int", "y": "OnlyForTypeCheckers", "rest": "float", "more": "int", "return": "Any"}
+    typed = flow(takes, history=False)
+    assert typed("1", "any", "2", z="3") == (1, "any", (2.0,), {"z": 3})
+    with pytest.raises(ParameterError, match="parameter 'x' must be int, got 'many'"):
+        typed("many", "any")

@@ -5,8 +5,6 @@ from __future__ import annotations
 import functools
 import inspect
 import os
-import re
-import string
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from functools import partial
@@ -25,13 +23,14 @@ from prefectish.fingerprint import fingerprint
 from prefectish.flow_source import note_run
 from prefectish.functions.flow_attempts import FlowAttempt, captured, resolved
 from prefectish.functions.given_states import GivenStates
+from prefectish.functions.option_checks import check_kinds, check_run_name, one_executor, whole
 from prefectish.functions.signature import BoundSignature
-from prefectish.kinds import is_a
 from prefectish.missing_names import LeadsOut
+from prefectish.tasks import retries as retries_of_flows
 from prefectish.tasks import spellings
 from prefectish.tasks.hooks import Hooked, hook_handlers
 from prefectish.tasks.methods import plain_function
-from prefectish.tasks.options import near_option
+from prefectish.tasks.options import handler_list, near_option, store
 from prefectish.tasks.options import seconds as seconds_of
 
 if TYPE_CHECKING:
@@ -583,15 +582,18 @@ def flow(
     limit = timeout if timeout is not None else timeout_seconds
     most = task_runner_max_concurrency
     run_options = RunOptions(
-        executor=_one_executor(executor, task_runner),
+        executor=one_executor(executor, task_runner),
         timeout=None if limit is None else seconds_of("timeout", limit),
         history=history,
         progress=progress,
-        retries=_whole("retries", retries, 0),
+        retries=whole("retries", retries, 0),
         retry_delay=retry_delay_seconds,
-        max_concurrency=None if most is None else _whole("task_runner_max_concurrency", most, 1),
+        max_concurrency=None if most is None else whole("task_runner_max_concurrency", most, 1),
     )
-    handlers = [*(state_handlers or ()), *hook_handlers(on_completion, on_failure)]
+    check_kinds(name=name, description=description, log_prints=log_prints, validate_parameters=validate_parameters)
+    retries_of_flows.check_delay("retry_delay_seconds", retry_delay_seconds)
+    result = None if result is None else store("result", result)
+    handlers = [*handler_list("state_handlers", state_handlers), *hook_handlers(on_completion, on_failure)]
     more: dict[str, Any] = {
         "run_name": flow_run_name,
         "log_prints": log_prints,
@@ -600,14 +602,8 @@ def flow(
     }
     made = FlowFunction(plain, name, run_options, handlers, result, validate_parameters, **more)
     made.method = method
-    _check_run_name(flow_run_name, made.signature)
+    check_run_name(flow_run_name, made.signature)
     return made
-
-
-def _one_executor(executor: Any, task_runner: Any) -> Any:
-    if executor is not None and task_runner is not None:
-        raise FlowDefinitionError("give one of executor and task_runner: they are names of one option")
-    return executor if executor is not None else task_runner
 
 
 def _hint(name: str) -> str:
@@ -616,26 +612,5 @@ def _hint(name: str) -> str:
     return spellings.hint(name) or near_option(name, FlowOptions.__annotations__)
 
 
-def _check_run_name(run_name: Any, signature: BoundSignature) -> None:
-    if run_name is None or callable(run_name):
-        return
-    if not isinstance(run_name, str):
-        raise FlowDefinitionError(f"flow_run_name must be a template or a function, got {run_name!r}")
-    fields = {
-        re.split(r"[.\[]", field)[0] for _, field, _, _ in string.Formatter().parse(run_name) if field is not None
-    }
-    if unknown := sorted(fields - set(signature.signature.parameters)):
-        raise FlowDefinitionError(
-            f"flow_run_name={run_name!r} must be filled by arguments of the flow, and {', '.join(unknown)} is not one; "
-            f"it takes {signature.signature}"
-        )
-
-
 def _run_name(run_name: str | Callable[..., str], arguments: Mapping[str, Any]) -> str:
     return str(run_name()) if callable(run_name) else run_name.format(**arguments)
-
-
-def _whole(name: str, value: Any, minimum: int) -> int:
-    if not is_a(value, int) or is_a(value, bool) or value < minimum:
-        raise FlowDefinitionError(f"{name} must be an int >= {minimum}, got {value!r}")
-    return value

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import typing
 from collections.abc import Callable, Mapping
+from types import SimpleNamespace
 from typing import Any
 
 from prefectish.engine.capture import Value, capture
@@ -27,6 +28,7 @@ class BoundSignature:
         self._is_plain = is_plain(function)
         self._only_by_position = tuple(p.name for p in takes if p.kind is p.POSITIONAL_ONLY)
         self._rest = next((p.name for p in takes if p.kind is p.VAR_POSITIONAL), None)
+        self._further = next((p.name for p in takes if p.kind is p.VAR_KEYWORD), "")
         self._types: Mapping[str, Any] | None = None
 
     def bind(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
@@ -79,12 +81,25 @@ class BoundSignature:
 
     def accept(self, name: str, value: Any) -> Any:
         """Return the value of an argument, as one of its type; ParameterError if it is none."""
-        expected = self.hints().get(name) if self.validates and can_validate() else None
+        annotated = name if name in self.signature.parameters else self._further
+        expected = self.hints().get(annotated) if self.validates and can_validate() else None
         return value if expected is None or expected is Any else checked(name, expected, value)
 
     def hints(self) -> Mapping[str, Any]:
-        """Return the types of the arguments; one that names what cannot be found counts as none."""
+        """Return the types of the arguments, with what they are annotated with; one that cannot be found has none."""
         if self._types is None:
-            found = capture(typing.get_type_hints, self._function)
-            self._types = found.value if isinstance(found, Value) else {}
+            found = capture(typing.get_type_hints, self._function, include_extras=True)
+            self._types = found.value if isinstance(found, Value) else self._types_one_by_one()
         return self._types
+
+    def _types_one_by_one(self) -> dict[str, Any]:
+        """Return the types that can be found, where one of them cannot: it may be there for type checkers only."""
+        function = inspect.unwrap(self._function)
+        names = getattr(function, "__globals__", {})
+        found: dict[str, Any] = {}
+        for name, annotation in getattr(function, "__annotations__", {}).items():
+            alone = SimpleNamespace(__annotations__={name: annotation})
+            hint = capture(typing.get_type_hints, alone, names, include_extras=True)
+            if isinstance(hint, Value):
+                found.update(hint.value)
+        return found

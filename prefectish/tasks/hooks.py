@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, TypeVar
 from prefectish.engine.context import current
 from prefectish.engine.handlers import Handler, callback_factory
 from prefectish.engine.state import State
+from prefectish.tasks.signatures import check_takes, taken_by_position
 
 H = TypeVar("H", bound=Callable[..., Any])
 
@@ -46,7 +47,8 @@ class Hook:
 
     def __init__(self, function: Callable[..., Any]) -> None:
         self.function = function
-        self.takes_facts = _required(function) >= 3
+        taken = taken_by_position(function)
+        self.takes_facts = taken is not None and taken[0] >= 3
 
     def __call__(self, obj: Any, state: State) -> None:
         """Call the function; what it returns does not matter."""
@@ -75,24 +77,13 @@ class Hooked:
         return hook
 
 
-def _required(function: Callable[..., Any]) -> int:
-    """Return how many arguments a function needs by position."""
-    from inspect import signature
-
-    try:
-        parameters = signature(function).parameters.values()
-    except (TypeError, ValueError):  # a builtin that does not tell
-        return 2
-    return sum(p.kind <= p.POSITIONAL_OR_KEYWORD and p.default is p.empty for p in parameters)
-
-
 def hook_handlers(on_completion: Any, on_failure: Any) -> list[Handler]:
     """Return state handlers for hooks: a function or a list of functions each, or None.
 
     Raises
     ------
     TypeError
-        One is not a function.
+        One is not a function, or cannot be called with (task, state) or (task, run, state).
     """
     made: list[Handler] = []
     named = (("on_completion", on_completion, State.is_successful), ("on_failure", on_failure, State.is_failed))
@@ -100,5 +91,6 @@ def hook_handlers(on_completion: Any, on_failure: Any) -> list[Handler]:
         for hook in hooks if isinstance(hooks, list | tuple) else [] if hooks is None else [hooks]:
             if not callable(hook):
                 raise TypeError(f"{name} must be a function, got {hook!r}; several go into a list")
+            check_takes(name, hook, "task, state", "task, run, state")
             made.append(callback_factory(Hook(hook), check))
     return made

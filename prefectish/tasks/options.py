@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 from prefectish.tasks import retries, spellings
 from prefectish.tasks.hooks import hook_handlers
+from prefectish.tasks.signatures import check_takes
 from prefectish.triggers import all_successful
 
 if TYPE_CHECKING:
@@ -260,6 +261,17 @@ def function(name: str, value: Any) -> Callable[..., Any]:
     return checked
 
 
+def function_of(arguments: str) -> Callable[[str, Any], Callable[..., Any]]:
+    """Return a check that an option can be called with these."""
+
+    def check(name: str, value: Any) -> Callable[..., Any]:
+        check_takes(name, function(name, value), arguments)
+        checked: Callable[..., Any] = value
+        return checked
+
+    return check
+
+
 #: The triggers that are passed as they are.
 TRIGGERS = (
     "all_successful", "all_finished", "always_run", "all_failed", "any_successful", "any_failed", "not_all_skipped",
@@ -287,7 +299,10 @@ def handler_list(name: str, value: Any) -> list[Callable[..., Any]]:
         return []
     if isinstance(value, str) or not isinstance(value, Sequence):
         raise _mistyped(name, value, "a list of functions")
-    return [function(f"{name}[{i}]", handler) for i, handler in enumerate(value)]
+    return [_handler(f"{name}[{i}]", handler) for i, handler in enumerate(value)]
+
+
+_handler = function_of("object, old state, new state")
 
 
 def _flag(name: str, value: Any) -> bool:
@@ -508,11 +523,11 @@ CHECKS: Mapping[str, Callable[[str, Any], Any]] = {
     "checkpoint": _or_none(_flag),
     "item_key": _or_none(_item_key),
     "description": _text,
-    "retry_condition_fn": _or_none(function),
+    "retry_condition_fn": _or_none(function_of("task, run, state")),
     "cache_for": _or_none(_lifetime),
     "cache_validator": _or_none(function),
     "cache_key": _text,
-    "cache_key_fn": _or_none(function),
+    "cache_key_fn": _or_none(function_of("context, parameters")),
     "cache_expiration": _or_none(_lifetime),
     "cache_isolation": _flag,
     "refresh_cache": _or_none(_flag),

@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterable, Sequence
 from datetime import timedelta
 from typing import Any, Literal
 
+from prefectish.tasks.signatures import check_takes, taken_by_position
+
 Seconds = float | timedelta
 Delay = Seconds | Sequence[Seconds] | Callable[..., Seconds]
 Backoff = float | Literal["exponential"] | Callable[..., float]
@@ -88,15 +90,8 @@ def _factor(attempt: int, backoff: Backoff | None, error: BaseException | None) 
 
 
 def _asked(policy: Callable[..., Any], attempt: int, error: BaseException | None) -> Any:
-    from inspect import signature  # slow to import, and needed after a failure only
-
-    try:
-        parameters = signature(policy).parameters.values()
-    except ValueError:  # a builtin that does not tell
-        return policy(attempt)
-    positional = [each for each in parameters if each.kind <= each.POSITIONAL_OR_KEYWORD]
-    required = [each for each in positional if each.default is each.empty]
-    return policy(attempt, error) if len(required) == 2 else policy(attempt)
+    taken = taken_by_position(policy)
+    return policy(attempt, error) if taken is not None and taken[0] == 2 else policy(attempt)
 
 
 def validate(
@@ -118,8 +113,10 @@ def validate(
     for name, value in (("retry_delay", retry_delay), ("retry_on", retry_on)):
         if value is not None and not count:
             raise ValueError(f"{name}={value!r} needs max_retries > 0")
-    _check_delay(retry_delay)
-    if not (retry_backoff is None or retry_backoff == "exponential" or callable(retry_backoff)):
+    check_delay("retry_delay", retry_delay)
+    if callable(retry_backoff):
+        check_takes("retry_backoff", retry_backoff, "attempt", "attempt, error")
+    elif not (retry_backoff is None or retry_backoff == "exponential"):
         _number(retry_backoff, "retry_backoff", at_least=1)
     return {
         "max_retries": count,
@@ -138,16 +135,19 @@ def _count(value: Any) -> int:
     return value
 
 
-def _check_delay(delay: Any) -> None:
+def check_delay(name: str, delay: Any) -> None:
+    """Refuse what is no delay: a duration, a list of them, or a function."""
+    if callable(delay):
+        check_takes(name, delay, "attempt", "attempt, error")
     if delay is None or callable(delay):
         return
     if not isinstance(delay, Sequence) or isinstance(delay, str):
-        _seconds(delay, "retry_delay")
+        _seconds(delay, name)
         return
     if not delay:
-        raise ValueError("retry_delay is an empty list; give at least one delay")
+        raise ValueError(f"{name} is an empty list; give at least one delay")
     for position, each in enumerate(delay):
-        _seconds(each, f"retry_delay[{position}]")
+        _seconds(each, f"{name}[{position}]")
 
 
 def _error_types(retry_on: Any) -> tuple[type[BaseException], ...] | None:
