@@ -14,6 +14,7 @@ private name                                                why it is needed
 ``Client._refcount_lock``, ``refcount``, ``generation``     the same
 ``Client._send_to_scheduler``, ``futures[key].reset``       the same, a key whose value was lost after its end
 ``Client.scheduler_comm``                                   what a new connection is known by
+``Client._send_to_scheduler_safe``                          a release that comes before what is submitted after it
 ``Client.scheduler_comm.recent_message_log``                the log that keeps the last 1,000 messages alive
 ``Client._scatter``, ``_run_on_scheduler``                  their coroutines, so that a wait for them can be given up
 ``Client._register_scheduler_plugin``                        the same, for a plugin
@@ -143,7 +144,8 @@ def _release(client: Client, keys: Sequence[Key]) -> None:
         if state is not None:
             state.cancel()
     if gone and client.status != "closed":
-        client._send_to_scheduler({"op": "client-releases-keys", "keys": gone, "client": client.id})
+        # At once, and not in another turn of the loop: what was submitted meanwhile would begin before there is room.
+        client._send_to_scheduler_safe({"op": "client-releases-keys", "keys": gone, "client": client.id})
 
 
 def known_state(client: Client, key: Key) -> Any:

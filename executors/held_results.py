@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 from distributed import Future
@@ -10,7 +11,7 @@ from prefectish.engine.jobs.bundle import BundleRecords
 from prefectish.engine.jobs.job import Job, Record
 from prefectish.engine.jobs.references import Held, LeftOnWorker
 from prefectish.engine.wire.messages import Batch, StepResult, open_batch
-from prefectish.executors.dask_api import Key, submit_graph
+from prefectish.executors.dask_api import Key, release, submit_graph
 from prefectish.executors.lower import take_graph
 from prefectish.executors.open_keys import OpenKey
 from prefectish.kinds import is_a
@@ -30,6 +31,32 @@ class BatchPart:
     def graph(self, key: Key) -> dict[Key, Any]:
         """Return the graph that takes it out of the batch."""
         return take_graph(self.batch, self.number, self.position, key, self.again)
+
+
+class HeldFuture:
+    """The future of a large result, released in the order of what is sent to the scheduler.
+
+    ``Future`` itself sends that message a turn of the client's loop later: what is submitted next would begin before,
+    beside a result that nobody needs any more.
+    """
+
+    __slots__ = ("future",)
+
+    def __init__(self, future: Future) -> None:
+        self.future = future
+
+    @property
+    def key(self) -> Any:
+        """Return its key."""
+        return self.future.key
+
+    def result(self) -> Any:
+        """Return its value."""
+        return self.future.result()
+
+    def __del__(self) -> None:
+        with suppress(Exception):  # the client is closed, or the program ends
+            release(self.future.client, (self.future,))
 
 
 def held_record(record: Record, label: str, handle: Any) -> Record:

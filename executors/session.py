@@ -43,7 +43,7 @@ from prefectish.executors.dask_api import (
 from prefectish.executors.first_calls import TaskChecks
 from prefectish.executors.first_death import FirstDeath
 from prefectish.executors.follow import followed_keys, is_blamed, upcoming_key
-from prefectish.executors.held_results import BatchPart, batch_records, held_record
+from prefectish.executors.held_results import BatchPart, HeldFuture, batch_records, held_record
 from prefectish.executors.listeners import register_listeners
 from prefectish.executors.load_check import BUSY_WAIT, IDLE_WAIT, LARGE, LoadFailure, check_chain
 from prefectish.executors.lost_keys import LossWatch, NoAnswer, describe_loss
@@ -399,7 +399,7 @@ class ClusterSession:
             if isinstance(held.handle, BatchPart):
                 part = held.handle
                 key = self._key("prefectish-large-result")
-                held.handle = self._get(part.graph(key), [key], Sending(QUESTION))[key]
+                held.handle = HeldFuture(self._get(part.graph(key), [key], Sending(QUESTION))[key])
             # The run has the future as long as it needs the value: a chain that is kept here must not keep it, too.
             return None if held.handle is None else TaskRef(held.handle.key)
         if is_a(held, Upcoming):
@@ -568,7 +568,7 @@ class ClusterSession:
         is_large = is_a(record.state._raw_result, LeftOnWorker)
         if is_large:
             self.pace.keeps_results(job.chain.ident)
-            record = held_record(record, job.chain.steps[value.position].label(job.index), source)
+            record = held_record(record, job.chain.steps[value.position].label(job.index), HeldFuture(source))
         self._done.append(Receipt(job, [*value.small, (value.position, record)]))
         return None if is_large else entry.future
 

@@ -7,6 +7,7 @@ import threading
 import tracemalloc
 
 import pytest
+from distributed.diagnostics.plugin import SchedulerPlugin
 from real import until
 
 from prefectish import flow, task, unmapped
@@ -65,6 +66,34 @@ def test_map_over_a_map_holds_no_more_than_are_open(dask, dask_client):
 
     assert run(mapped, narrow) == list(range(40))
     assert max(seen) <= 6  # four, and what the scheduler has not heard of yet
+
+
+class Most(SchedulerPlugin):
+    """Counts on the scheduler how many large results there are, at each change of a key."""
+
+    def __init__(self):
+        self.now, self.most = set(), 0
+
+    def transition(self, key, start, finish, *args, **kwargs):
+        if "make" in str(key):
+            (self.now.add if finish == "memory" else self.now.discard)(key)
+            self.most = max(self.most, len(self.now))
+
+
+def test_result_is_let_go_of_before_the_next_one_is_made(dask_client):
+    narrow = DaskExecutor(client=dask_client, max_branches=4)
+
+    @flow
+    def mapped():
+        return first.map(make.map(range(150))).result()
+
+    dask_client.run_on_scheduler(lambda dask_scheduler: dask_scheduler.add_plugin(Most(), name="most"))
+    try:
+        assert run(mapped, narrow) == list(range(150))
+        most = dask_client.run_on_scheduler(lambda dask_scheduler: dask_scheduler.plugins["most"].most)
+    finally:
+        dask_client.run_on_scheduler(lambda dask_scheduler: dask_scheduler.remove_plugin("most"))
+    assert 1 <= most <= 4
 
 
 @pytest.mark.parametrize("shape", ["list of calls", "calls one by one", "calls in a list", "chain", "blocking"])
