@@ -246,7 +246,7 @@ def test_secrets_are_masked_and_read_in_bodies(executor):
         assert uses() == "1 and ****"
 
 
-def test_failures_are_grouped_and_a_group_is_resumed(tmp_path):
+def test_failures_are_grouped_and_a_group_is_resumed(executor, tmp_path):
     mended, where = tmp_path / "mended", str(tmp_path / "history.db")
 
     @task
@@ -255,7 +255,7 @@ def test_failures_are_grouped_and_a_group_is_resumed(tmp_path):
             raise (OSError if x % 2 else KeyError)("no")
         return x
 
-    @flow(history=where, result=LocalResult(str(tmp_path)))
+    @flow(executor=executor, history=where, result=LocalResult(str(tmp_path)))
     def picks():
         found = picky.map(range(4))
         return [type(future.result(raise_on_failure=False)).__name__ for future in found]
@@ -264,6 +264,19 @@ def test_failures_are_grouped_and_a_group_is_resumed(tmp_path):
     assert sorted(group.count for group in history.run(run_id, store=where).failures()) == [2, 2]
     mended.touch()
     assert picks.resume(run_id, where=OSError).result.count("int") == 2
+
+
+def test_story_tells_of_calls_and_of_children_of_maps(executor):
+    @flow(executor=executor, history=False)
+    def told():
+        return total(inc.map([inc.submit(1), 2]))
+
+    state = told.run(story=True)
+    assert state.result == 6
+    for label in ("inc-1[0]", "inc-2[1]", "total[0]", "total"):
+        ended = [line for line in str(state.story(label)).splitlines() if " finished " in line]
+        assert any("Success: Task run succeeded." in line for line in ended), label
+    assert "inc-2[0]" not in str(state.story("inc-1"))
 
 
 def test_priority_orders_calls(tmp_path):
