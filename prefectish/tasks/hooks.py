@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, TypeVar
 from prefectish.engine.context import current
 from prefectish.engine.handlers import Handler, callback_factory
 from prefectish.engine.state import State
-from prefectish.tasks.signatures import check_takes, taken_by_position
+from prefectish.tasks.arity import check_takes, taken_by_position
 
 H = TypeVar("H", bound=Callable[..., Any])
 

@@ -13,8 +13,8 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 from prefectish.tasks import retries, spellings
+from prefectish.tasks.arity import check_takes
 from prefectish.tasks.hooks import hook_handlers
-from prefectish.tasks.signatures import check_takes
 from prefectish.triggers import all_successful
 
 if TYPE_CHECKING:

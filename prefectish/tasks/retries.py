@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from datetime import timedelta
 from typing import Any, Literal
 
-from prefectish.tasks.signatures import check_takes, taken_by_position
+from prefectish.tasks.arity import check_takes, taken_by_position
 
 Seconds = float | timedelta
 Delay = Seconds | Sequence[Seconds] | Callable[..., Seconds]
