@@ -80,6 +80,10 @@ def _changes(source: Source, old: RunRow, new: RunRow) -> _Changes:
 
 
 def _items(source: Source, run: RunRow) -> int:
+    """Return how many items a run has: as recorded when it ended, else counted, which takes long."""
+    if run._counts is not None:
+        counts = run.counts()
+        return sum(counts.items.values()) + sum(counts.tasks.values())
     c = schema.children.c
     with source.store.reading() as connection:
         return connection.execute(select(func.count()).where(c.run == run._number)).scalar_one()

@@ -53,7 +53,8 @@ def task_rows(source: Source, run: RunRow, steps: Sequence[Any]) -> tuple[list[T
     found = []
     for row in chosen:
         if row.mapped:
-            picture = picture_of(source, run, row.step, row.state is not None, max(0.0, end - time.monotonic()))
+            left = max(0.0, end - time.monotonic())
+            picture = picture_of(source, run, row.step, row.state is not None, left, row.width)
             found.append(map_row(source, run, row, picture, said.get(row.slug)))
         else:
             found.append(_single(run, row, single.get(row.step), said.get(row.slug)))
