@@ -88,7 +88,7 @@ def opened(browser: Any, store: str, **options: Any) -> Iterator[tuple[Any, Site
     page.complaints = complaints
     try:
         yield page, site
-        assert not complaints
+        assert not complaints, complaints
     finally:
         context.close()
         site.stop()

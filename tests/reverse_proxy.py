@@ -5,7 +5,7 @@ from __future__ import annotations
 import http.client
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -29,24 +29,26 @@ class _Handler(BaseHTTPRequestHandler):
         if not self.path.startswith(f"{self.server.prefix}/"):
             self.send_error(404, "outside of the prefix")
             return
-        link = http.client.HTTPConnection("127.0.0.1", self.server.target)
+        with closing(http.client.HTTPConnection("127.0.0.1", self.server.target)) as link:
+            self._pass_on(link)
+
+    do_POST = do_GET
+
+    def _pass_on(self, link: http.client.HTTPConnection) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0)) or None
         headers = {name: value for name, value in self.headers.items() if name.lower() != "connection"}
         link.request(self.command, self.path.removeprefix(self.server.prefix), body, headers)
         answer = link.getresponse()
+        self.close_connection = True
         self.send_response(answer.status)
         for name, value in answer.getheaders():
             if name.lower() not in HOP_BY_HOP:
                 self.send_header(name, value)
         self.end_headers()
-        try:
+        with closing(answer), suppress(OSError):  # the browser has gone
             while part := answer.read1():
                 self.wfile.write(part)
                 self.wfile.flush()
-        except OSError:  # the browser has gone
-            link.close()
-
-    do_POST = do_GET
 
     def log_message(self, *arguments: Any) -> None:
         """Print nothing."""
