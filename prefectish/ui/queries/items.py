@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import json
 import shlex
 from collections.abc import Sequence
 from typing import Any
@@ -163,8 +164,10 @@ def _source_of(traceback: str | None) -> dict[str, Any]:
 
 def _replay(run: RunRow, slug: str, item: ItemRef, source: Source) -> str:
     """Return the command that runs an item again in a debugger; code, if the history does not know its flow."""
-    find = f"history.run({run.id!r}, store={source.store.location!r}).child({slug!r}, {item.row})"
+    given = [json.dumps(text, ensure_ascii=False) for text in (run.id, source.store.location, slug, run.source or "")]
+    run_id, store, task, flow = given  # in double quotes, which a shell leaves alone between single ones
+    find = f"history.run({run_id}, store={store}).child({task}, {item.row})"
     if run.source is None:
         return f"from prefectish import history\n{find}.replay(pdb=True, flow=flow)"
     imports = "from prefectish import history; from prefectish.flow_loading import load_flow"
-    return f"python -c {shlex.quote(f'{imports}; {find}.replay(pdb=True, flow=load_flow({run.source!r}))')}"
+    return f"python -c {shlex.quote(f'{imports}; {find}.replay(pdb=True, flow=load_flow({flow}))')}"

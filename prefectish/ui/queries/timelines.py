@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -40,10 +41,14 @@ def timeline(source: Source, run_id: str) -> Timeline:
 
 
 class _Found(NamedTuple):
-    """What was read of a run: items that ran, one in `sample` of those of maps; the slowest; tasks and texts."""
+    """What was read of a run: items that ran, one in `sample` of those of maps; the slowest; tasks and texts.
+
+    Failures are few, and found by an index: all of them are counted, by task and worker.
+    """
 
     rows: Sequence[Any]
     slow: Sequence[Any]
+    failed: Sequence[Any]
     steps: Mapping[int, Any]
     texts: Mapping[int, str]
     sample: int
@@ -64,13 +69,18 @@ def _read(source: Source, run: RunRow) -> Timeline:
         names = (found.texts.get(row.worker, "this process"), run.label_of(step.slug))
         for tracks, name in zip((by_worker, by_task), names, strict=True):
             track = tracks.setdefault(name, {}).setdefault(stands_for, WorkerTrack())
-            track.add(begin, end, row.seconds, row.state in schema.FAILED_CODES)
+            track.add(begin, end, row.seconds, False)  # failures are counted apart
+    workers: Counter[str] = Counter()
+    tasks: Counter[str] = Counter()
+    for row in found.failed:
+        workers[found.texts.get(row.worker, "this process")] += row.number
+        tasks[run.label_of(found.steps[row.step].slug)] += row.number
     return Timeline(
         run=run.id,
         started=run.started,
         interval=length / TIME_BINS,
-        workers=_tracks(by_worker),
-        tasks=_tracks(by_task),
+        workers=_tracks(by_worker, workers),
+        tasks=_tracks(by_task, tasks),
         slowest=[_slow(run, found, row) for row in found.slow],
         is_complete=True,
         sample=found.sample,
@@ -89,9 +99,13 @@ def _found(source: Source, run: RunRow) -> _Found:
         rows = connection.execute(query if sample == 1 else query.where(c.row % sample == 0)).all()
         slowest = select(*columns).where(ran, c.state.not_in(_UNTRIED)).order_by(c.seconds.desc()).limit(MAX_SLOWEST)
         slow = connection.execute(slowest).all()
+        failures = select(c.step, c.worker, func.count().label("number")).where(
+            ran, c.error > 0, c.state.in_(schema.FAILED_CODES)
+        )
+        failed = connection.execute(failures.group_by(c.step, c.worker)).all()
         steps = {row.step: row for row in connection.execute(select(schema.steps).where(_s.run == run._number))}
-        texts = _texts(connection, {row.worker for row in (*rows, *slow)})
-    return _Found(rows, slow, steps, texts, sample)
+        texts = _texts(connection, {row.worker for row in (*rows, *slow, *failed)})
+    return _Found(rows, slow, failed, steps, texts, sample)
 
 
 def _slow(run: RunRow, found: _Found, row: Any) -> SlowItem:
@@ -111,13 +125,13 @@ def _texts(connection: Connection, numbers: set[int | None]) -> dict[int, str]:
     return {row.number: row.text for row in found}
 
 
-def _tracks(found: Mapping[str, Mapping[int, WorkerTrack]]) -> list[Track]:
+def _tracks(found: Mapping[str, Mapping[int, WorkerTrack]], failed: Mapping[str, int]) -> list[Track]:
     """Return the tracks with the most work, in the order of their names."""
-    every = [_track(name, parts) for name, parts in found.items()]
+    every = [_track(name, parts, failed.get(name, 0)) for name, parts in found.items()]
     return sorted(sorted(every, key=lambda track: -track.seconds)[:MAX_TRACKS], key=lambda track: track.name)
 
 
-def _track(name: str, parts: Mapping[int, WorkerTrack]) -> Track:
+def _track(name: str, parts: Mapping[int, WorkerTrack], failed: int) -> Track:
     """Return the sum of parts, whose items stand for so many each."""
     for part in parts.values():
         part.close()
@@ -127,5 +141,5 @@ def _track(name: str, parts: Mapping[int, WorkerTrack]) -> Track:
         items=sum(n * part.children for n, part in weighed),
         seconds=sum(n * part.seconds for n, part in weighed),
         busy=[round(sum(n * part.busy[at] for n, part in weighed), 3) for at in range(TIME_BINS)],
-        failed=sum(n * sum(part.failed) for n, part in weighed),
+        failed=failed,
     )
