@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,12 +25,15 @@ from ui_browser import browser
 
 from prefectish import Flow, context, history, task, unmapped
 from prefectish.engine.pause import pause_task
+from prefectish.flow_loading import load_flow
 from prefectish.history.store import open_store
 from prefectish.results import LocalResult
 from prefectish.ui.api import LOOKUPS
 from prefectish.ui.events import TOPICS, look
 from prefectish.ui.pages import PAGES
+from prefectish.ui.queries import timelines
 from prefectish.ui.queries.failures import failed_items
+from prefectish.ui.queries.items import item_detail
 from prefectish.ui.source import Source
 
 if TYPE_CHECKING:
@@ -320,3 +325,42 @@ def test_search_among_failed_items_looks_at_their_own_messages(tmp_path: Path) -
     assert [(each.item.label, each.error) for each in found.items] == [("load[3]", "ValueError: no file 3")]
     assert found.paging.total == 1
     assert failed_items(Source(open_store(store)), run_id, text="no file").paging.total == 3
+
+
+def test_all_failures_are_counted_beside_a_timeline_of_which_a_part_was_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(timelines, "MAX_READ", 20)
+
+    @task
+    def odd(n: int) -> int:
+        if n % 10 == 1:  # none of these is among the items that are read
+            raise ValueError(f"{n} is odd")
+        return n
+
+    with Flow("sampled") as flow:
+        odd.map(list(range(100)))
+    path = tmp_path / "history.db"
+    flow.run(history=path, progress=False)
+    found = timelines._read(Source(open_store(path)), history.runs(store=path)[0])
+    assert found.sample == 5
+    assert [(track.items, track.failed) for track in (*found.tasks, *found.workers)] == [(100, 10)] * 2
+
+
+def test_command_that_replays_an_item_runs_in_a_shell(tmp_path: Path) -> None:
+    """Whatever is in the path of the history and the name of the task."""
+    file = tmp_path / "it's.py"
+    file.write_text(
+        "from prefectish import Flow, task\n"
+        "@task(name='say \"hello\"')\ndef say(x):\n    print('said', x)\n    return x\n"
+        "with Flow('says') as says:\n    say.map([5, 6])\n"
+    )
+    path = str(tmp_path / "it's a history.db")
+    load_flow(f"{file}:says").run(history=path, progress=False)
+    run = history.runs(store=path)[0]
+    command = item_detail(Source(open_store(path)), run.id, 0, 1).replay
+    done = subprocess.run(
+        command.replace("python -c", f"{sys.executable} -c", 1).replace("pdb=True, ", ""),
+        shell=True, capture_output=True, text=True, check=False, cwd=tmp_path,
+    )  # fmt: skip
+    assert "said 6" in done.stdout, (command, done.stderr)
