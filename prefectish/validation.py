@@ -140,6 +140,8 @@ def _type_of(schema: Mapping[str, Any], defined: Mapping[str, Any], within: tupl
         found = list[_type_of(schema["items"], defined, within)]  # type: ignore[misc]  # a type that is made here
     if found is dict and isinstance(schema.get("additionalProperties"), Mapping):
         found = dict[str, _type_of(schema["additionalProperties"], defined, within)]  # type: ignore[misc]
+    if found is dict and "properties" in schema:
+        found = _fields(schema, defined, within)
     bounds = {_BOUNDS[name]: bound for name, bound in schema.items() if name in _BOUNDS}
     if not bounds or found is Any:
         return found
@@ -157,6 +159,20 @@ def _format(name: Any) -> Any:
 
         return UUID
     return _FORMATS.get(name, Any)
+
+
+def _fields(schema: Mapping[str, Any], defined: Mapping[str, Any], within: tuple[str, ...]) -> Any:
+    """Return a type that takes the fields of a model or a dataclass as they are.
+
+    Which are missing or unknown is left to the run: a model may take a field by several names, of which a schema tells
+    one.
+    """
+    from typing_extensions import TypedDict  # which pydantic brings; it does not take that of Python 3.11
+
+    types = {name: _type_of(each, defined, within) for name, each in schema["properties"].items()}
+    made: Any = TypedDict(str(schema.get("title", "dict")), types, total=False)  # type: ignore[operator]
+    made.__module__ = "builtins"  # it is shown without a module
+    return made
 
 
 def _moment() -> Any:

@@ -248,15 +248,29 @@ class Pair(NamedTuple):
     right: int
 
 
+class Order(pydantic.BaseModel):
+    """Models within a model, and a field of two names."""
+
+    model_config = pydantic.ConfigDict(populate_by_name=True, extra="allow")
+    sizes: list[Size] = pydantic.Field(default_factory=list)
+    due: date | None = None
+    region: Region = Region.EU
+    number: int = pydantic.Field(0, alias="no")
+    parts: list[Order] = pydantic.Field(default_factory=list)
+
+
 JSON_VALUES: list[Any] = [
     None, True, 0, 3, -1, 1.5, 3.0, "3", "1.5", "eu", "many", "", "true", "2026-03-01", "2026-03-01T12:00Z", "PT1H",
     "12:30", "6b0ce253-0000-4000-8000-000000000000", "10MB", "127.0.0.1", [], [1, 2], ["3", 4], ["many"], [[1]], {},
     {"a": 1}, {"a": "many"}, {"width": "3"}, {"left": 1, "right": 2}, [None],
+    {"sizes": [{"width": "3"}], "due": "2026-03-01", "region": "eu", "number": 3, "more": []}, {"no": "4", "due": None},
+    {"parts": [{"parts": [{"no": 1}]}]}, {"x": 1.0, "y": "2"},
 ]  # fmt: skip
 JSON_TYPES: list[Any] = [
     int, float, str, bool, list[int], list[list[int]], tuple[int, int], set[int], dict[str, int], dict[int, int],
-    int | None, int | str, Literal["eu", "us"], Literal[1, 2], Size, list[Size], Region, Lenient, Pair, date, datetime,
-    timedelta, Decimal, UUID, Path, bytes, complex, IPv4Address, Iterable[int], Sequence[int], pydantic.ByteSize, Any,
+    int | None, int | str, Literal["eu", "us"], Literal[1, 2], Size, list[Size], Region, Lenient, Order, list[Order],
+    Pair, date, datetime, timedelta, Decimal, UUID, Path, bytes, complex, IPv4Address, Iterable[int], Sequence[int],
+    pydantic.ByteSize, Any,
     Annotated[int, pydantic.Field(ge=0)], Annotated[str, pydantic.Field(max_length=2)], Point, list[Point],
     Annotated[int, pydantic.BeforeValidator(lambda value: 7)], Annotated[list[int], pydantic.Field(min_length=1)],
 ]  # fmt: skip
@@ -282,8 +296,12 @@ def test_schema_of_a_type_refuses_nothing_that_the_type_takes(wanted: Any) -> No
         (int | None, "b", "parameter 'x' must be int | None, got 'b': "),
         (Literal["eu", "us"], "asia", "parameter 'x' must be "),
         (Region, "asia", "parameter 'x' must be "),
-        (Size, "wide", "parameter 'x' must be dict, got 'wide': "),
-        (list[Size], [3], "parameter 'x' must be list[dict], got [3]: "),
+        (Size, "wide", "parameter 'x' must be Size, got 'wide': "),
+        (list[Size], [3], "parameter 'x' must be list[Size], got [3]: "),
+        (Size, {"width": "wide"}, "parameter 'x' must be Size, got {'width': 'wide'}: width: Input should be"),
+        (Order, {"sizes": [{"width": "wide"}]}, "must be Order, got {'sizes': [{'width': 'wide'}]}: sizes.0.width: "),
+        (Order | None, {"due": "soon"}, "got {'due': 'soon'}: "),
+        (dict[str, Order], {"a": {"region": "asia"}}, "a.region: Input should be 'eu'"),
         (date, "tomorrow", "parameter 'x' must be date, got 'tomorrow': "),
         (datetime, "tomorrow", "parameter 'x' must be datetime, got 'tomorrow': "),
         (Annotated[int, pydantic.Field(ge=0)], -1, "must be int, got -1: Input should be greater"),
