@@ -381,6 +381,60 @@ def test_run_whose_driver_is_killed_is_continued_from_its_record(flow: Any, plac
     assert (row.trigger, row.part) == ("resume", 1)
 
 
+DIES = """
+import os, signal, sys
+from prefectish.history.recorder import HistoryRecorder
+from prefectish.registry import agent, driver, queue
+
+def dies_after(owner, name):
+    do = getattr(owner, name)
+    def then(*arguments, **options):
+        do(*arguments, **options)
+        os.kill(os.getpid(), signal.SIGKILL)
+    setattr(owner, name, then)
+
+moment, *words = sys.argv[1:]
+moments = {
+    "taken": (queue, "take"), "begun": (agent.Agent, "_start_driver"), "confirmed": (queue, "confirm"),
+    "recorded": (HistoryRecorder, "started"), "ran": (driver, "drive"), "ended": (queue, "end"),
+}
+dies_after(*moments[moment])
+driver.main(words) if words else agent.Agent().start()
+"""
+
+
+@pytest.mark.parametrize(
+    ("front", "moment", "resumes", "times"),
+    [
+        ("report", "confirmed", 1, 1), ("calls", "recorded", 1, 1), ("report", "ran", 1, 1), ("calls", "ran", 1, 1),
+        ("report", "ended", 0, 1), ("calls", "taken", 0, 1), ("report", "begun", 0, 1),
+    ],
+)  # fmt: skip
+def test_run_survives_a_death_at_each_moment(place: Path, front: str, moment: str, resumes: int, times: int) -> None:
+    """The first driver, or the first agent, dies once something was done, and before anything else is."""
+    (place / "dies.py").write_text(DIES)
+    program, died = place / "program", place / "died"
+    dies = f"{sys.executable} {place}/dies.py {moment}"
+    program.write_text(
+        f'#!/bin/sh\nif [ "$3" = run ] && [ ! -e {died} ]; then touch {died}; exec {dies} run "$4"; fi\n'
+        f'exec {sys.executable} "$@"\n'
+    )
+    program.chmod(0o755)
+    if moment in ("taken", "begun"):  # of an agent
+        died.touch()
+    flow = load_flow(f"{place / 'reports.py'}:{front}")
+    run_id = flow.deploy("sales", environment=LocalEnvironment(python=program, working_dir=place)).run()
+    if moment in ("taken", "begun"):
+        done = subprocess.run([*dies.split()], cwd=place, check=False)
+        assert done.returncode == -signal.SIGKILL
+    Agent().start(once=True)
+    assert isinstance(prefectish.attach(run_id).wait(LIMIT), Success)
+    row = until(lambda: (r := queue.row_of(open_store(None), run_id)).state == registry_tables.ENDED and r, LIMIT)
+    assert (row.resumes, row.message[:7]) == (resumes, "Success")
+    assert {x: bodies(place).count(x) for x in range(4)} == dict.fromkeys(range(4), times)
+    assert [run.id for run in history.runs()] == [run_id]
+
+
 def test_h11_driver_that_finds_the_database_locked_begins_later(
     flow: Any, place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
