@@ -10,7 +10,7 @@ from typing import Any
 from weakref import WeakSet
 
 from prefectish.engine.capture import capture
-from prefectish.executors import departures, lifetimes, past_queue, progress_reports, same_modules
+from prefectish.executors import departures, lifetimes, past_queue, progress_reports, same_modules, spilling
 from prefectish.executors.connect import Connection
 from prefectish.executors.dask_api import link_of, registered
 
@@ -19,6 +19,7 @@ HEARD = {
     same_modules.TOPIC: same_modules.log_sent_away,
     progress_reports.TOPIC: progress_reports.note_report,
     progress_reports.ITEMS: progress_reports.take_items,
+    spilling.TOPIC: spilling.note_trouble,
 }
 #: Connections to schedulers that were asked for these topics.
 _hearing: WeakSet[Any] = WeakSet()

@@ -16,6 +16,7 @@ from prefectish.engine.jobs.protocol import LossCause, Lost, Share
 from prefectish.engine.scheduling.deaths import MOST_RETIRED, death_in_words, is_asked, is_of_memory
 from prefectish.engine.scheduling.stalls import idle_text, stall_text
 from prefectish.errors import SchedulerLost
+from prefectish.executors import spilling
 from prefectish.executors.connect import Connection
 from prefectish.executors.dask_api import asked_on_scheduler
 from prefectish.executors.past_queue import NO_WORKER
@@ -82,13 +83,18 @@ def _killed(fault: BaseException, job: Job, watch: LossWatch, first_death: bool)
     """Return the loss of a job whose workers died."""
     tolerated = int(getattr(fault, "allowed_failures", 0))
     last, key = getattr(fault, "last_worker", None), getattr(fault, "task", None)
+    address = getattr(last, "address", None)
+    full = spilling.trouble_of(address)
     # A suspect runs again alone; only then did it cause the death of its worker. Unless it ran out of memory.
-    evidence = watch.evidence(last, key) if job.solo or first_death else {}
+    evidence = watch.evidence(last, key) if job.solo or first_death or full else {}
+    if full and is_of_memory(evidence):
+        text = f"its worker {address} ran out of memory, because it could not spill results to its disk: {full}"
+        return Lost(LossCause.CLUSTER_ERROR, detail=text, evidence=evidence)
     return Lost(
         LossCause.KILLED_WORKER,
         1 if first_death else tolerated + 1,
         _position_of(key, job),
-        getattr(last, "address", None),
+        address,
         death_in_words(evidence),
         evidence=evidence or None,
         tolerated=tolerated if first_death else 0,

@@ -2,7 +2,7 @@
 
 Its Python is the client's, and it sees the result stores that the client sees. One that does not fit is sent away, what
 it was given runs elsewhere, and the log of the run says so once. A worker that has an end tells when; each notes from
-then on what it runs.
+then on what it runs, and tells when its disk is full.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from distributed import get_worker
 from prefectish.engine.capture import Value, capture
 from prefectish.engine.worker import recall
 from prefectish.engine.worker.running import open_note
-from prefectish.executors import lifetimes
+from prefectish.executors import lifetimes, spilling
 from prefectish.executors.same_modules import TOPIC, OtherModules
 from prefectish.results.probes import leave_probe
 
@@ -58,6 +58,7 @@ def _admit(python: tuple[int, int], marks: Sequence[tuple[Any, str]]) -> None:
     if text is None:
         lifetimes.announce_end()
         open_note(get_worker().address)
+        spilling.tell_of(get_worker())
         recall.is_dropped = _is_dropped
         return
     worker = get_worker()

@@ -673,6 +673,8 @@ OFF = (
     Off("W30", f"{STREAMS}test_w30_generator_that_runs_again_alone_still_feeds_its_map[graph-processes]",
         "a generator that gets further is cleared",
         {"prefectish.engine.scheduling.streams:Streams._clear": nothing}, limit=40),
+    Off("W31", "test_spilling.py::test_w31_full_disk_of_a_worker_is_named_and_no_child_is_blamed",
+        "workers tell when they cannot spill", {"prefectish.executors.spilling:trouble_of": nothing}, limit=200),
     # -- schedulers
     Off("W24", "test_shipping.py::test_w24_two_versions_of_a_module_do_not_mix_on_one_cluster",
         "modules travel by value",
