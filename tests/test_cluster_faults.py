@@ -6,6 +6,7 @@ Tests carry the number of their row in the fault matrix: w - workers, s - schedu
 from __future__ import annotations
 
 import ctypes
+import logging
 import os
 import signal
 import time
@@ -505,6 +506,36 @@ def test_s5_restart_by_another_client_crashes_what_was_open(tmp_path):
     assert [type(s).__name__ for s in states] == ["Success"] * 4 + ["Crashed"] * 4
     assert {s.cause for s in states[4:]} == {"cancelled-by-cluster"}
     assert state.result[good].result == 4
+
+
+def test_s5_restart_blames_no_consumer_and_says_in_one_line_what_was_lost(tmp_path, caplog):
+    """The trigger of the consumer is lost with the children: its body cannot have run."""
+    path = tmp_path / "notes"
+
+    @task
+    def work(x):
+        note(path, f"{x} {os.getpid()}")
+        spend(60 if x >= 4 else 0)
+        return x
+
+    with Flow("s5 blame") as flow:
+        children = work.map(range(24))
+        total = task(sum, name="total")(children)
+    with (
+        dask.config.set({"distributed.scheduler.allowed-failures": 0}),
+        local_cluster(2) as (_, client),
+    ):
+        run = flow.start(executor=DaskExecutor(client=client))
+        until(lambda: len(notes(path)) >= 6 and run.counts(children).get("Success") == 4)
+        with Client(client.scheduler.address, set_as_default=False) as other:
+            other.restart()
+        state = run.wait(90)
+    states = state.result[children].map_states
+    assert [type(s).__name__ for s in states] == ["Success"] * 4 + ["Crashed"] * 20
+    assert type(state.result[total]).__name__ == "TriggerFailed"
+    lines = [r.getMessage() for r in caplog.records if r.levelno >= logging.WARNING and "cancelled" in r.getMessage()]
+    assert len(lines) <= 3, lines
+    assert any("20" in line or "19" in line or "18" in line for line in lines), lines
 
 
 def test_s5_restart_with_crash_retries_runs_again(tmp_path):

@@ -321,3 +321,23 @@ def test_e9_endless_recursion_is_the_child_s_failure(dask):
     state = flow.run(executor=dask)
     assert kinds(state.result[children]) == {"Success": 3, "Failed": 1}
     assert "RecursionError" in state.result[children].map_states[1].message
+
+
+# ---------------------------------------------------------------------- processes of bodies
+
+
+def squares(x):
+    import multiprocessing
+
+    with multiprocessing.get_context("fork").Pool(1) as pool:
+        return pool.map(abs, [-x])
+
+
+def test_body_that_starts_processes_needs_one_of_its_own(dask):
+    """Workers of a nanny may have no children; what to write stands on the page about executors."""
+    with Flow("processes") as flow:
+        refused = task(squares)(1)
+        isolated = task(squares, isolation="process", name="isolated")(2)
+    state = flow.run(executor=dask, history=False)
+    assert "daemonic processes are not allowed to have children" in state.result[refused].message
+    assert state.result[isolated].result == [2]

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -116,3 +120,31 @@ def test_every_setting_that_is_read_is_known() -> None:
     sources = [path.read_text() for folder in ("prefectish", "executors") for path in (ROOT / folder).rglob("*.py")]
     read = {name for text in sources for name in re.findall(r'(?:setting|switch|whole_number)\("(\w+)"', text)}
     assert read <= KNOWN
+
+
+#: Runs a flow as root, so that all is imported, and again as a user without a home.
+NOBODY = """
+import os, sys
+from prefectish import Flow, config, task
+
+with Flow("nobody") as flow:
+    task(lambda: 1, name="one")()
+assert flow.run().is_successful()
+os.environ.pop("HOME", None)
+os.environ.pop("PREFECTISH_HOME", None)
+os.setgid(54321)
+os.setuid(54321)
+assert config.home() == "/.prefectish", config.home()
+assert flow.run().is_successful()
+"""
+
+
+@pytest.mark.skipif(getattr(os, "geteuid", lambda: 1)() != 0, reason="only root can become a user without an entry")
+def test_run_of_a_user_without_home_and_entry_leaves_no_folder_and_says_that_it_is_not_recorded() -> None:
+    """As in `docker run --user 12345`."""
+    with tempfile.TemporaryDirectory() as folder:
+        os.chmod(folder, 0o777)
+        done = subprocess.run([sys.executable, "-c", NOBODY], cwd=folder, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        assert os.listdir(folder) == []
+    assert "this run is not recorded: " in done.stderr

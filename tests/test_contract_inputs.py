@@ -376,6 +376,14 @@ def test_f14_what_dask_has_is_refused_as_constant_and_item(spelling, dask_things
             assert type(value).__name__ in str(caught.value)
 
 
+def test_f14_dask_dataframe_is_refused_with_the_way_to_its_rows(spelling):
+    pandas, dataframe = pytest.importorskip("pandas"), pytest.importorskip("dask.dataframe")
+    frame = dataframe.from_pandas(pandas.DataFrame({"x": [1, 2]}), npartitions=1)
+    with pytest.raises(TypeError) as caught:
+        spelling.state(lambda: inc.map(frame))
+    assert 'pass x.compute().to_dict("records")' in str(caught.value)
+
+
 def test_f14_delayed_in_a_result_is_refused(spelling):
     @task
     def parts():
