@@ -1,4 +1,4 @@
-"""Thousands of children while workers are killed at random times: the answer is exact, and each child has one record.
+"""Thousands of children while workers are killed, paused, retired and cut off: the answer is exact, with one record each.
 
 ``pytest -m chaos`` runs three seeds of 2,000 children; PREFECTISH_CHAOS_SEEDS=20 and PREFECTISH_CHAOS_CHILDREN=20000
 run more. Seeds are numbers from 1, so that a failure can be run again with ``-k seed-7``.
@@ -12,9 +12,10 @@ import random
 import threading
 import time
 from collections import Counter
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 
 import dask
+import hosts
 import pytest
 from distributed import Client, LocalCluster
 from real import note, notes, spend, time_limit
@@ -32,6 +33,8 @@ CHILDREN = int(os.environ.get("PREFECTISH_CHAOS_CHILDREN", "2000"))
 KILLS = 3
 #: Seconds of a body.
 SECONDS = 0.01
+#: Seconds after which a connection counts as broken on which nothing arrives: the fewest that Dask takes, for its 30.
+PATIENCE = 11
 #: Seconds within which the cluster hears that a value was read and is let go of.
 LET_GO = 1.0
 
@@ -39,7 +42,7 @@ LET_GO = 1.0
 @pytest.fixture(autouse=True)
 def limit():
     faulthandler.cancel_dump_traceback_later()  # many children take longer than any other test may
-    with time_limit(120 + CHILDREN * 0.1):
+    with time_limit(300 + CHILDREN * 0.1):
         yield
 
 
@@ -122,6 +125,8 @@ def test_w14_attempts_that_must_not_run_twice_do_not(tmp_path, seed):
 class Weather:
     """What happens to the workers of a cluster: killed, paused for a while, retired, and new ones that join late."""
 
+    happens = ("kill", "pause", "retire", "join")
+
     def __init__(self, cluster, client, seed):
         self.cluster, self.client = cluster, client
         self.random = random.Random(seed)
@@ -139,15 +144,18 @@ class Weather:
 
     def _go_on(self):
         while not self._over.wait(self.random.uniform(0.5, 1.5)):
-            what = self.random.choice(("kill", "pause", "retire", "join"))
+            what = self.random.choice(self.happens)
             workers = sorted(self.client.scheduler_info(n_workers=-1)["workers"])
             if what == "join" or not workers:
-                self.cluster.scale(len(self.cluster.worker_spec) + (len(workers) < 4))
+                self.join(workers)
                 self.happened["join"] += 1
                 continue
             with suppress(OSError, ValueError, KeyError):  # it has left in this moment
                 getattr(self, what)(self.random.choice(workers))
                 self.happened[what] += 1
+
+    def join(self, workers):
+        self.cluster.scale(len(self.cluster.worker_spec) + (len(workers) < 4))
 
     def kill(self, address):
         self.client.run(os._exit, 1, workers=[address], on_error="ignore")
@@ -166,6 +174,89 @@ def set_status(status, dask_worker=None):
     from distributed import Status
 
     dask_worker.status = Status[status]
+
+
+class Storm(Weather):
+    """The same on hosts, between which the network is cut, too: shorter and longer than Dask waits.
+
+    Parameters
+    ----------
+    network
+        Hosts; those whose names begin with "w" are for workers.
+    stack
+        Ends workers that it started.
+    """
+
+    happens = (*Weather.happens, "part", "part")
+
+    def __init__(self, network, client, seed, stack):
+        super().__init__(None, client, seed)
+        self.network, self.stack = network, stack
+        self._processes = {}
+
+    def join(self, workers):
+        there = {host for host in self.hosts() if any(self.network.address(host) in each for each in workers)}
+        for host in self.hosts():
+            process = self._processes.get(host)
+            if host not in there and (process is None or process.poll() is not None):
+                self._processes[host] = self.stack.enter_context(hosts.worker_on(self.network, host))
+                return
+
+    def hosts(self):
+        return [host for host in self.network.hosts if host.startswith("w")]
+
+    def part(self, address):
+        """Cut a host off from the scheduler and the others, one way or both, for a moment or for longer."""
+        host = next(host for host in self.hosts() if self.network.address(host) in address)
+        for other in ("scheduler", *self.hosts()):
+            if other != host:
+                self.network.lose(host, other)
+                if self.random.random() < 0.7:
+                    self.network.lose(other, host)
+        self._over.wait(self.random.choice((0.5, 2.0, PATIENCE + 2.0)))
+        self.network.heal()
+
+
+@pytest.mark.filterwarnings("ignore:.*unauthenticated scheduler")
+@pytest.mark.parametrize("seed", range(1, SEEDS + 1), ids=lambda seed: f"seed-{seed}")
+def test_w14_network_that_is_cut_at_random_costs_no_child(tmp_path, monkeypatch, seed):
+    if reason := hosts.missing():
+        pytest.skip(reason)
+    for what, seconds in (("tcp", PATIENCE), ("connect", 4)):
+        monkeypatch.setenv(f"DASK_DISTRIBUTED__COMM__TIMEOUTS__{what.upper()}", f"{seconds}s")
+        monkeypatch.setitem(dask.config.get("distributed.comm.timeouts"), what, f"{seconds}s")
+    monkeypatch.setenv("DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES", "20")
+    database, number = str(tmp_path / "history.db"), CHILDREN // 4
+
+    @task(crash_retries=20)
+    def work(x):
+        spend(10 * SECONDS)
+        return bytes([x % 256]) * (20_000 if x % 10 == 0 else 1)
+
+    @task(crash_retries=20)
+    def total(xs):
+        return sum(map(len, xs))
+
+    with Flow("storm") as flow:
+        worked = work.map(range(number))
+        out = total(worked)
+    with (
+        hosts.Network("client", "scheduler", "w1", "w2", "w3", "w4") as network,
+        network.inside("client"),
+        ExitStack() as stack,
+        hosts.cluster(network, "w1", "w2", "w3") as client,
+        Storm(network, client, seed, stack) as storm,
+    ):
+        state = flow.run(executor=DaskExecutor(client=client), history=database)
+        happened = storm.happened.copy()
+        network.heal()
+    assert state.is_successful(), state
+    assert happened["part"], f"the network was never cut: {happened}"
+    assert state.result[out].result == number + 19_999 * len(range(0, number, 10))
+    (run,) = history.runs(store=database)
+    children = run.children("work-1")
+    assert sorted(child.index for child in children) == list(range(number))
+    assert {child.state for child in children} == {"Success"}
 
 
 @pytest.mark.parametrize("seed", range(1, SEEDS + 1), ids=lambda seed: f"seed-{seed}")
