@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 from collections import Counter
 from contextlib import contextmanager
 
@@ -16,7 +18,7 @@ from distributed import Client, LocalCluster
 from real import meanwhile, note, notes, until, wait_for_file
 from spellings import SPELLINGS, Spelled
 
-from prefectish import reduce, task
+from prefectish import history, reduce, task
 from prefectish.executors import DaskExecutor, LocalDaskExecutor
 
 pytestmark = [pytest.mark.time_limit(180), pytest.mark.fault]
@@ -240,3 +242,92 @@ def test_w30_generator_that_runs_again_alone_still_feeds_its_map(tmp_path, spell
     assert state.is_successful(), states["items"]
     assert states["mapped"].result == [0, 10, 20, 30]
     assert len(notes(generators)) == deaths + 1
+
+
+# ---------------------------------------------------------------------- the client
+
+
+#: Is killed while a generator feeds a map, or resumes: ``CODE run|resume FOLDER EXECUTOR FRONT``.
+FED = """
+import os, sys, time
+from pathlib import Path
+from prefectish import Flow, flow, history, task
+from prefectish.executors import DaskExecutor, LocalDaskExecutor
+from prefectish.results import LocalResult
+
+act, folder, kind, front = sys.argv[1:]
+folder = Path(folder)
+
+
+def note(name, text):
+    with open(folder / name, "ab", buffering=0) as file:
+        file.write(f"{text}\\n".encode())
+
+
+@task
+def items(n):
+    note("generators", n)
+    for x in range(n):
+        if x == 6 and act == "run":
+            note("waits", x)
+            time.sleep(300)
+        yield x
+
+
+@task
+def child(x):
+    note("children", x)
+    return 10 * x
+
+
+executor = (
+    LocalDaskExecutor("processes", num_workers=2)
+    if kind == "processes"
+    else DaskExecutor(cluster_kwargs={"n_workers": 2, "threads_per_worker": 1})
+)
+options = {"executor": executor, "history": str(folder / "history.db")}
+store = LocalResult(folder / "results")
+
+
+@flow(name="fed", result=store)
+def fed():
+    return child.map(items.submit(10)).result()
+
+
+if front == "function":
+    if act == "run":
+        fed.run(**options)
+    else:
+        print(fed.resume(history.runs(store=options["history"])[0].id, **options).result)
+else:
+    with Flow("fed", result=store) as graph:
+        out = child.map(items(10))
+    if act == "run":
+        graph.run(**options)
+    else:
+        print(graph.resume(history.runs(store=options["history"])[0].id, **options).result[out].result)
+"""
+
+
+@pytest.mark.time_limit(300)
+@pytest.mark.parametrize("front", ["graph", "function"])
+def test_w30_client_that_is_killed_while_a_generator_runs_resumes_after_what_was_recorded(tmp_path, kind, front):
+    script = tmp_path / "fed.py"
+    script.write_text(FED)
+    command = [sys.executable, str(script)]
+    with subprocess.Popen([*command, "run", str(tmp_path), kind, front], start_new_session=True) as process:
+        fed = lambda: notes(tmp_path / "waits") and len(notes(tmp_path / "children")) == 6  # noqa: E731
+        try:
+            until(lambda: fed() or process.poll() is not None, 90)
+            assert fed(), "it has ended by itself"
+            (run,) = history.runs(store=str(tmp_path / "history.db"))
+            until(lambda: len(run.children("child-1", "Success")) == 6, 60)
+        finally:
+            os.killpg(process.pid, signal.SIGKILL)
+    done = subprocess.run(
+        [*command, "resume", str(tmp_path), kind, front], capture_output=True, text=True, timeout=150, check=False
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.strip() == str([10 * x for x in range(10)])
+    assert len(notes(tmp_path / "generators")) == 2
+    assert begun(tmp_path / "children") == dict.fromkeys("0123456789", 1), "what was recorded has run again"
