@@ -1,4 +1,4 @@
-"""Thousands of children while workers are killed, paused, retired and cut off: the answer is exact, with one record each.
+"""Thousands of children while workers are killed, paused, retired and cut off: the answer is exact, one record each.
 
 ``pytest -m chaos`` runs three seeds of 2,000 children; PREFECTISH_CHAOS_SEEDS=20 and PREFECTISH_CHAOS_CHILDREN=20000
 run more. Seeds are numbers from 1, so that a failure can be run again with ``-k seed-7``.
