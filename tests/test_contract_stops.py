@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from itertools import count
 
 import pytest
 from real import most_at_once, note, notes, spend, until
@@ -102,23 +101,6 @@ def test_f4_share_of_a_lazy_input_counts_over_what_has_ended(children):
 def test_f4_smaller_sample_than_the_minimum_stops_nothing(children):
     states = children(task(every_third, max_failures=0.2, min_sample=200), iter(range(3000)))
     assert 60 <= outcomes(states).count("Failed") < 1000
-
-
-@pytest.mark.time_limit(240)
-@pytest.mark.parametrize("policy", [{"max_failures": 5}, {"on_child_failure": "stop"}], ids=["max_failures", "stop"])
-def test_f4_map_over_an_endless_iterator_stops_and_ends(children, policy):
-    pulled = []
-
-    def items():
-        for x in count():
-            pulled.append(x)
-            yield x
-
-    states = children(task(every_third, **policy), items())
-    found = set(outcomes(states))
-    assert "Failed" in found
-    assert found <= {"Failed", "Success", "Cancelled: never started", "Cancelled: cancelled: its map was stopped"}
-    assert len(pulled) == len(states) < 3000
 
 
 # ---------------------------------------------------------------------- maps that stop
