@@ -44,6 +44,12 @@ class ClockEvent(clocks.ClockEvent):
     def __gt__(self, other: clocks.ClockEvent) -> bool:
         return self.instant > other.instant
 
+    def __le__(self, other: clocks.ClockEvent) -> bool:
+        return self.instant <= other.instant
+
+    def __ge__(self, other: clocks.ClockEvent) -> bool:
+        return self.instant >= other.instant
+
 
 class Clock(clocks.Clock):
     """Base class of clocks.

@@ -24,6 +24,7 @@ from prefectish.compat.context import of_run
 from prefectish.compat.parameters import plain_default
 from prefectish.compat.registering import Registered
 from prefectish.compat.run_history import history_in_context
+from prefectish.compat.schedules import schedule_as_json
 from prefectish.compat.task_changes import context_in_names, more_handlers, task_contexts_in
 from prefectish.compat.tasks import described, place_of
 from prefectish.edges import Edge
@@ -217,7 +218,7 @@ class Flow(Registered):
         return {
             "name": self.name,
             "type": place_of(type(self)),
-            "schedule": None if self.schedule is None else repr(self.schedule),
+            "schedule": schedule_as_json(self.schedule),
             **{name: _serialized(getattr(self, name)) for name in ("environment", "run_config", "storage")},
             "parameters": [
                 {**described(p), "required": p.required, "default": plain_default(p)}

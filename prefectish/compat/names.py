@@ -94,6 +94,10 @@ _FLOW_RUNS = (
     "create_flow_run wait_for_flow_run get_task_run_result StartFlowRun CancelFlowRun RenameFlowRun",
 )
 
+_SCHEMAS = (
+    "state=StateSchema task=TaskSchema edge=EdgeSchema schedule=ScheduleSchema storage=StorageSchema "
+    "run_config=RunConfigSchema flow=FlowSchema"
+)
 #: Classes that have a module each: the name of the module, and of the class.
 _PLACES = (
     "base=Storage local=Local module=Module docker=Docker s3=S3 gcs=GCS azure=Azure github=GitHub gitlab=GitLab "
@@ -313,6 +317,8 @@ MODULES: dict[str, dict[str, Source]] = {
     "prefect.client": _table(("prefectish.compat.client", "Client"), ("prefectish.compat.library", "Secret")),
     "prefect.client.client": _table(("prefectish.compat.client", "Client FlowRunInfoResult TaskRunInfoResult")),
     "prefect.client.secrets": _table(("prefectish.compat.library", "Secret")),
+    "prefect.serialization": _table(),
+    **_one_each("prefect.serialization", "prefectish.compat.serialization", _SCHEMAS),
     "prefect.backend": _table(
         ("prefectish.compat.deployed", "FlowRunView FlowView TaskRunView"), _KEY_VALUES, _ARTIFACTS
     ),

@@ -34,6 +34,11 @@ class ResourceContext(resources.ResourceBlock):
 class ResourceManager(resources.ResourceManager):
     """A resource class for use in flows; see :func:`prefectish.resource_manager`."""
 
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        for kwargs in (self.init_task_kwargs, self.setup_task_kwargs, self.cleanup_task_kwargs):
+            kwargs.setdefault("checkpoint", False)  # a resource is made anew
+
     def __call__(self, /, *args: Any, flow: RecordingFlow | None = None, **kwargs: Any) -> ResourceContext:
         """Add the task that creates the manager, and return the block of a `with` statement."""
         return ResourceContext(self, args, kwargs, flow)

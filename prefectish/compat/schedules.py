@@ -10,6 +10,7 @@ from typing import Any
 from prefectish import schedules
 from prefectish.compat.clocks import ClockEvent, CronClock, DatesClock, IntervalClock, RRuleClock
 from prefectish.engine.clock import now
+from prefectish.errors import FlowDefinitionError
 from prefectish.schedules import clocks
 from prefectish.schedules.adjustments import Adjustment, reach_of
 from prefectish.schedules.as_json import to_json
@@ -41,6 +42,17 @@ class Schedule(schedules.Schedule):
         super().__init__(clocks or [NEVER], filters, or_filters, not_filters, adjustments, has_own_next)
         self.clocks = clocks
 
+    @property
+    def start_date(self) -> datetime | None:
+        """The first date at which one of its clocks starts."""
+        return min((clock.start_date for clock in self.clocks if clock.start_date is not None), default=None)
+
+    @property
+    def end_date(self) -> datetime | None:
+        """The last date at which its clocks end; None if one of them does not."""
+        dates = [clock.end_date for clock in self.clocks]
+        return max(dates, default=None) if None not in dates else None  # type: ignore[type-var]
+
     def __init_subclass__(cls) -> None:
         if "next" in vars(cls) and "events" not in vars(cls):
             cls.events = _asked  # type: ignore[assignment, method-assign]  # what a run asks a schedule for
@@ -57,6 +69,16 @@ class Schedule(schedules.Schedule):
     def serialize(self) -> dict[str, Any]:
         """Return what the schedule is as plain values; FlowDefinitionError for one that has functions of one's own."""
         return {"type": "Schedule", **to_json(self)}
+
+
+def schedule_as_json(schedule: Any) -> Any:
+    """Return a schedule as plain values; as text, if it has functions of one's own; None for none."""
+    if schedule is None:
+        return None
+    try:
+        return {"type": "Schedule", **to_json(schedule)}
+    except FlowDefinitionError:
+        return repr(schedule)
 
 
 def _asked(schedule: Schedule, after: datetime | None = None) -> Iterator[clocks.ClockEvent]:

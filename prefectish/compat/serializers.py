@@ -8,6 +8,7 @@ import gzip
 import io
 import json
 import lzma
+import sys
 import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -97,6 +98,9 @@ class PandasSerializer(Serializer):
         deserialize_kwargs: dict[str, Any] | None = None,
         serialize_kwargs: dict[str, Any] | None = None,
     ) -> None:
+        pandas = sys.modules.get("pandas")  # where it is missing, or comes later, this is seen at the first use
+        if pandas is not None:
+            _method(pandas, f"read_{file_type}")
         self.file_type = file_type
         self.deserialize_kwargs = deserialize_kwargs or {}
         self.serialize_kwargs = serialize_kwargs or {}
