@@ -14,6 +14,7 @@ import cloudpickle
 from prefectish.flow_loading import load_flow, module_of
 
 IDIOMS = sorted(Path(__file__).parent.joinpath("compat", "idioms").glob("*.py"))
+PROGRAMS = sorted(Path(__file__).parent.joinpath("compat", "programs").glob("*.py"))
 
 
 def run_idiom(path: Path, text: str, folder: Path, executor: Any) -> None:

@@ -18,15 +18,23 @@ _NOT_TAKEN: Mapping[str, tuple[str, ...]] = {
     "register": ("version_group_id", "no_url", "idempotency_key", "add_default_labels"),
     "LocalResult": ("validate_dir",),
     "IntervalClock": ("labels",),
-    "CronClock": ("labels", "day_or"),
+    "CronClock": ("labels",),
     "DatesClock": ("labels",),
     "RRuleClock": ("labels",),
+    "ShellTask": ("log_stderr",),
+    "FilterTask": ("log_func",),
+    "slack_notifier": ("backend_info", "proxies"),
 }
 _REASONS = {
     "labels": "the labels of an agent are those of a deployment: flow.deploy(project, labels=[...])",
-    "day_or": "a day of the month and one of the week are alternatives, as in cron",
+    "log_stderr": "what a command that fails wrote there is in the message of the task",
+    "log_func": "log what is dropped in the function that filters",
+    "backend_info": "there is no server to tell of",
+    "proxies": "proxies are those of the environment: HTTPS_PROXY",
     "validate_dir": "the folder is made where it is missing",
 }
+#: Arguments that are dates, or lists of them.
+_DATES = ("start_date", "end_date", "start_time", "dates", "dt", "start", "end", "cached_result_expiration")
 _LOCAL = Place("prefectish.executors", "LocalExecutor")
 
 
@@ -109,11 +117,14 @@ class CallFinder(cst.CSTVisitor):
     def of_clock(self, node: cst.Call) -> None:
         """Give naive dates the zone that they had."""
         for arg in node.args:
-            if (arg.keyword is None or arg.keyword.value in ("start_date", "end_date")) and (
-                aware := _aware(arg.value)
-            ):
-                self.change.replaced[arg.value] = aware
-                self.change.needs_utc = True
+            if arg.keyword is None or arg.keyword.value in _DATES:
+                for date in _members(arg.value):
+                    self._in_utc(date)
+
+    def _in_utc(self, date: cst.BaseExpression) -> None:
+        if (aware := _aware(date)) is not None:
+            self.change.replaced[date] = aware
+            self.change.needs_utc = True
 
     def of_pool(self, node: cst.Call) -> None:
         """Name the executor of one thread."""
@@ -188,7 +199,25 @@ _EQUAL = cst.AssignEqual(cst.SimpleWhitespace(""), cst.SimpleWhitespace(""))
 _CALLS: Mapping[str, Callable[[CallFinder, cst.Call], None]] = {
     "Flow": CallFinder.of_flow,
     **dict.fromkeys(
-        ("IntervalClock", "CronClock", "RRuleClock", "IntervalSchedule", "CronSchedule"), CallFinder.of_clock
+        (
+            "IntervalClock",
+            "CronClock",
+            "RRuleClock",
+            "DatesClock",
+            "IntervalSchedule",
+            "CronSchedule",
+            "ClockEvent",
+            "on_datetime",
+            "between_datetimes",
+            "RETRY",
+            "PAUSE",
+            "Scheduled",
+            "Retrying",
+            "Paused",
+            "Resume",
+            "Cached",
+        ),
+        CallFinder.of_clock,
     ),
     "LocalDaskExecutor": CallFinder.of_pool,
     "DaskExecutor": CallFinder.of_cluster,
@@ -206,6 +235,11 @@ def argument(call: cst.Call, name: str) -> cst.Arg | None:
 def names_in(node: cst.CSTNode) -> list[cst.Name]:
     """Return the names in a node."""
     return [found for found in m.findall(node, m.Name()) if isinstance(found, cst.Name)]
+
+
+def _members(value: cst.BaseExpression) -> list[cst.BaseExpression]:
+    """Return the members of a list as it is written; of another value itself."""
+    return [each.value for each in value.elements] if isinstance(value, cst.List | cst.Tuple) else [value]
 
 
 def _aware(date: cst.BaseExpression) -> cst.BaseExpression | None:
