@@ -170,7 +170,7 @@ def _fields(schema: Mapping[str, Any], defined: Mapping[str, Any], within: tuple
     from typing_extensions import TypedDict  # which pydantic brings; it does not take that of Python 3.11
 
     types = {name: _type_of(each, defined, within) for name, each in schema["properties"].items()}
-    made: Any = TypedDict(str(schema.get("title", "dict")), types, total=False)  # type: ignore[operator]
+    made: Any = TypedDict(str(schema.get("title", "dict")), types, total=False)  # type: ignore[misc]  # made here
     made.__module__ = "builtins"  # it is shown without a module
     return made
 
