@@ -172,7 +172,6 @@ class ClusterSession:
     def submit(self, jobs: Sequence[Job | Bundle]) -> None:
         """Send the graphs of `jobs` to the scheduler, one message for each placement."""
         graphs: Graphs = {}
-        self.modules.settle()
         try:
             self._lower_all(jobs, graphs)
         except SchedulerLost as fault:  # no worker accepts what the jobs need
@@ -331,6 +330,7 @@ class ClusterSession:
         keys: Iterable[Key],
         sending: Sending = _ANYWHERE,
     ) -> dict[Key, Future]:
+        self.modules.settle()  # here, where something is sent: workers compare while graphs are made
         self._count += 1
         options, placement = dict[str, Any](), sending.placement
         if placement.resources:
