@@ -175,6 +175,16 @@ def test_failures_that_only_follow_show_no_lines_of_the_engine(command: Command)
     assert "Traceback" not in consequence
 
 
+def test_failures_name_the_first_items_or_all_of_them(command: Command) -> None:
+    Path(command.file).write_text(FLOW.replace("x == 3", "x % 10 == 3"))
+    found = command.run(90, code=1)["id"]
+    every = [f"load[{n}]" for n in range(90) if n % 10 == 3]
+    first = command.on_history("failures", found)
+    assert f"    {', '.join(every[:5])}, and {len(every) - 5} more (--all)" in first.splitlines()
+    lines = command.on_history("failures", found, "--all").splitlines()
+    assert [line.strip() for line in lines if line.startswith("    load[")] == every
+
+
 def test_logs_show_lines_of_a_run_by_task_and_child(command: Command) -> None:
     found = command.run(5, code=1)["id"]
     assert "load[3]: failed: ValueError: bad 3" in command.on_history("logs", found)

@@ -115,7 +115,7 @@ def test_single_tasks_are_summed_and_named_when_they_take_long():
     scene = pace.scene(RunProgress([single(running=1), *others]), 8.0)
     assert words.singles(scene) == "4 of 5 tasks done, 2 failed; running total (0:07)"
     scene = pace.scene(RunProgress([single(final=True, ended=1, not_run=1)]), 9.0)
-    assert words.singles(scene) == "1 of 1 task done, 1 not run"
+    assert words.singles(scene) == "0 of 1 task done, 1 not run"
 
 
 def test_durations_of_the_last_successful_run_are_found(tmp_path):

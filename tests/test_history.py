@@ -276,6 +276,17 @@ def failure_of(text: str, tmp_path: Path, name: str = "rows") -> str:
     return str(group.traceback)
 
 
+def test_causes_of_flows_that_fail_alike_are_apart(tmp_path: Path) -> None:
+    """Two flows in one history, whose functions have one name and one message: each run shows its own lines."""
+    one, other = (failure_of(text, tmp_path, name) for text, name in zip(VERSIONS, ("rows", "columns"), strict=True))
+    found = {run.flow_name: run.failures()[0].traceback or "" for run in history.runs(store=tmp_path / "h.db")}
+    assert found == {"rows": one, "columns": other}
+    assert "# one" in one
+    assert "# two" not in one
+    assert "# two" in other
+    assert "# one" not in other
+
+
 def test_traceback_is_that_of_this_run_after_an_edit(tmp_path: Path) -> None:
     assert "# one" in failure_of(VERSIONS[0], tmp_path)
     second = failure_of(VERSIONS[1], tmp_path)

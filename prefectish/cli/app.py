@@ -393,11 +393,14 @@ def compare(
             print(printable(line))
 
 
-@app.command(epilog="Example: prefectish failures last")
-def failures(run_id: RunId = LAST_RUN, history: History = None, as_json: Json = False) -> None:
+@app.command(epilog="Example: prefectish failures last --all")
+def failures(
+    run_id: RunId = LAST_RUN,
+    every: Annotated[bool, typer.Option("--all", "-a", help="Name every failed item, one a line.")] = False,
+    history: History = None,
+    as_json: Json = False,
+) -> None:
     """Show the failures of a run grouped by cause; tasks that did not run because of others come last."""
-    from prefectish.history.outline import first_of
-
     with _report_errors():
         groups = _recorded_run(run_id, history).failures()
         if as_json:
@@ -406,9 +409,9 @@ def failures(run_id: RunId = LAST_RUN, history: History = None, as_json: Json = 
         if not groups:
             print("no failures", file=sys.stderr)
         for group in groups:
-            first = ", ".join(child.label for child in first_of(group, showing.MAX_CHILDREN_NAMED))
             print(f"{group.count} x {printable(group.type)}: {printable(group.message)}")
-            print(f"    {printable(first)}{', ...' if group.count > showing.MAX_CHILDREN_NAMED else ''}")
+            for line in showing.failed_items(group, every):
+                print(f"    {printable(line)}")
             for line in () if group.is_consequence else (group.traceback or "").splitlines():
                 print(f"    | {printable(line)}")
 

@@ -147,6 +147,17 @@ def how_it_went(run: RunRow) -> str:
     return ", ".join(filter(None, ((message_of(run) or "").rstrip("."), counts.text())))
 
 
+def failed_items(group: FailureGroup, every: bool) -> list[str]:
+    """Return lines that name the failed items of a cause: the first in one line, or each in its own."""
+    from prefectish.history.outline import first_of
+
+    if every:
+        return [child.label for child in group.children]
+    first = ", ".join(child.label for child in first_of(group, MAX_CHILDREN_NAMED))
+    more = group.count - MAX_CHILDREN_NAMED
+    return [f"{first}, and {more:,} more (--all)" if more > 0 else first]
+
+
 def failure_facts(group: FailureGroup) -> dict[str, Any]:
     """Return the facts of a group of failures for JSON."""
     from prefectish.history.outline import first_of

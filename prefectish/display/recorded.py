@@ -64,7 +64,13 @@ def of_run(run: RunRow, measures: Measures | None = None) -> RunView:
         run.duration,
         facts(run),
         counts=run.counts(),
+        lists_failures=lister(run),
     )
+
+
+def lister(run: RunRow) -> str:
+    """Return the command that names every failed item of a run."""
+    return f"prefectish failures {run.id} --all"
 
 
 def with_record(view: RunView, run: RunRow, measures: Measures | None) -> RunView:
@@ -78,6 +84,7 @@ def with_record(view: RunView, run: RunRow, measures: Measures | None) -> RunVie
         ended=run.ended,
         seconds=run.duration,
         facts=facts(run),
+        lists_failures=lister(run),
     )
 
 

@@ -113,6 +113,7 @@ class RunView(NamedTuple):
     seconds: float | None = None
     facts: Sequence[tuple[str, str]] = ()  # more to tell, by name
     counts: TaskCounts = TaskCounts({}, {})  # how many items and tasks succeeded
+    lists_failures: str = ""  # the command that names every failed item; empty without a record
 
     @property
     def counts_text(self) -> str:

@@ -117,7 +117,8 @@ def singles(scene: Scene) -> str:
     if not scene.tasks:
         return ""
     kind = "unmapped task" if scene.maps else "task"
-    text = f"{scene.ended:,} of {scene.tasks:,} {kind}{'s' if scene.tasks != 1 else ''} done"
+    done = scene.ended - scene.not_run  # what did not run has ended, but is not done
+    text = f"{done:,} of {scene.tasks:,} {kind}{'s' if scene.tasks != 1 else ''} done"
     if scene.failed:
         text += f", {scene.failed:,} failed"
     if scene.not_run:
