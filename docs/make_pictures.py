@@ -82,7 +82,7 @@ def shoot(chromium: str, page: str | Path, name: str, width: int, height: int) -
         "--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--hide-scrollbars",
         f"--window-size={width},{height}", f"--screenshot={PICTURES / name}",
     ]  # fmt: skip
-    subprocess.run([chromium, *options, page.absolute().as_uri()], check=True, capture_output=True, timeout=120)
+    subprocess.run([chromium, *options, page.absolute().as_uri()], check=True, capture_output=True, timeout=600)
     print(PICTURES / name, (PICTURES / name).stat().st_size, "bytes")
 
 
