@@ -41,7 +41,7 @@ def calls_of(node: ast.AST) -> set[str]:
 def asserts(node: ast.AST) -> bool:
     """Whether a function asserts or expects something by itself."""
     return any(isinstance(part, ast.Assert) for part in ast.walk(node)) or any(
-        name in ("raises", "warns", "fail") or name.startswith("assert") for name in calls_of(node)
+        name in ("raises", "warns", "fail", "see") or name.startswith("assert") for name in calls_of(node)
     )
 
 
