@@ -321,6 +321,7 @@ def test_w30_client_that_is_killed_while_a_generator_runs_resumes_after_what_was
             until(lambda: fed() or process.poll() is not None, 90)
             assert fed(), "it has ended by itself"
             (run,) = history.runs(store=str(tmp_path / "history.db"))
+            until(lambda: any(facts["slug"] == "child-1" for facts in run.tasks()), 60)  # a function has just called it
             until(lambda: len(run.children("child-1", "Success")) == 6, 60)
         finally:
             os.killpg(process.pid, signal.SIGKILL)
