@@ -82,14 +82,15 @@ class ReductionChain(StepChain):
     def _is_ready(self, row: int) -> bool:
         children = self.step_states[0].children
         assert children is not None and self.source.children is not None
+        reads, cells, rows = self.tree.reads(row), children.cells, None
+        if type(reads) is range:
+            cells, rows = self.source.children.cells, self._rows
+        # What is read ends in its order as a rule: most often the last one says no.
+        if reads and cells[reads[-1] if rows is None else rows[reads[-1]]] is OPEN:
+            return False
         if children.has(row) or row in self.open_rows:
             return False
-        reads, rows = self.tree.reads(row), None
-        if type(reads) is range:
-            children, rows = self.source.children, self._rows
-        cells = children.cells
-        # What is read ends in its order as a rule: most often the last one says no.
-        return all(cells[read if rows is None else rows[read]] is not OPEN for read in reversed(reads))
+        return all(cells[read if rows is None else rows[read]] is not OPEN for read in reads)
 
     def _states(self, row: int) -> StateColumn:
         """Return the states of what a row reads, in map order."""
