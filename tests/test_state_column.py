@@ -11,7 +11,7 @@ import pytest
 from prefectish.engine.context import context
 from prefectish.engine.deferred import Deferred
 from prefectish.engine.state import Cached, Cancelled, Failed, Mapped, Skipped, State, Success
-from prefectish.engine.state_column import OPEN, SUCCEEDED, StateColumn, kinds_of, raw_results, replaced
+from prefectish.engine.state_column import OPEN, SUCCEEDED, StateColumn, kinds_of, plain_results, raw_results, replaced
 
 PLAIN = Success(SUCCEEDED, 5)
 FAILED = Failed("odd", ValueError("odd"))
@@ -154,3 +154,19 @@ def test_it_crosses_to_another_process_whole() -> None:
 def test_wide_map_takes_the_bytes_of_a_pointer_for_each_child() -> None:
     column = StateColumn.of(PLAIN for _ in range(1_000))
     assert sys.getsizeof(column.cells) < 10 * 1_000
+
+
+@pytest.mark.parametrize("other", [*OTHERS, None], ids=repr)
+def test_plain_results_are_those_of_plain_successes_alone(other):
+    assert plain_results(StateColumn.of([PLAIN, PLAIN])) == [5, 5]
+    assert plain_results(StateColumn.of([PLAIN, other, PLAIN])) is None
+    assert plain_results([PLAIN]) is None
+    assert plain_results(StateColumn.of([])) == []
+
+
+def test_results_that_are_elsewhere_are_not_plain():
+    class Later(Deferred):
+        def get(self):
+            return 1
+
+    assert plain_results(StateColumn([5, Later()])) is None

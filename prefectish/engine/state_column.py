@@ -149,6 +149,16 @@ def kinds_of(states: Iterable[State | None] | None) -> Counter[type]:
     return states.kinds() if type(states) is StateColumn else Counter(map(type, states or ()))
 
 
+def plain_results(states: Any) -> list[Any] | None:
+    """Return the results of children that have all plainly succeeded and whose results are here; else None."""
+    if type(states) is not StateColumn:
+        return None
+    kinds = set(map(type, states.cells))  # no Python code for each of a million children
+    if any(kind is _Open or issubclass(kind, Readable) or issubclass(kind, Deferred) for kind in kinds):
+        return None
+    return states.cells[:]
+
+
 def raw_results(states: Iterable[State | None] | None) -> Iterator[Any]:
     """Yield the results of children as they are kept, `Deferred` perhaps; None for those that have no state."""
     return map(_raw, states.cells if type(states) is StateColumn else (OPEN if s is None else s for s in states or ()))

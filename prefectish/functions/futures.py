@@ -13,6 +13,7 @@ from prefectish.engine.capture import Error, capture
 from prefectish.engine.context import get_logger
 from prefectish.engine.plan.steps import TaskName
 from prefectish.engine.state import Cancelled, Mapped, Pending, State
+from prefectish.engine.state_column import plain_results
 from prefectish.errors import describe
 from prefectish.functions.bodies import refuse_in_body
 from prefectish.functions.call_requests import CancelCall, CancelMap, MapCall, ReleaseMap, ReleaseResult
@@ -394,6 +395,8 @@ class MapFuture(LeadsOut, Sequence[TaskFuture[R]]):
             or step_state.map_state.paths is not None
         ):
             return 0  # rows of a flattened map do not come in map order
+        if plain_results(children) is not None:
+            return len(children)
         while passed < len(children) and (state := children[passed]) is not None:
             if state.is_failed():
                 self._map_call.outcome.read = True

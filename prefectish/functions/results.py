@@ -7,7 +7,7 @@ from typing import Any
 
 from prefectish.engine.jobs.references import Held
 from prefectish.engine.state import Failed, Mapped, State, TriggerFailed
-from prefectish.engine.state_column import raw_results, replaced
+from prefectish.engine.state_column import plain_results, raw_results, replaced
 from prefectish.errors import TaskRunFailed, text_of
 from prefectish.functions.settled import Settled
 from prefectish.kinds import is_a
@@ -20,6 +20,8 @@ def value_of(state: State, label: str, sources: Sequence[Settled] = ()) -> Any:
     among its `sources` as its ``__cause__``.
     """
     if isinstance(state, Mapped):
+        if (plain := plain_results(state.map_states)) is not None:
+            return plain
         return [value_of(child, f"{label}[{i}]") for i, child in enumerate(state.map_states or ()) if child is not None]
     if state.is_successful():
         return state.result
