@@ -117,7 +117,7 @@ class Flow(Hooked, FlowGraph, Deployable):
                 f"the name of a flow must be a string, got the function {called}; to make a flow of a function write "
                 f"@flow (from prefectish import flow), or give a name and call tasks in `with Flow({called!r}) as f:`"
             )
-        if not isinstance(name, str) and name is not None:
+        if name and not isinstance(name, str):
             raise TypeError(f"the name of a flow must be a string, got {name!r}")
         if not name:
             raise FlowDefinitionError(f"a flow needs a name, got {name!r}")

@@ -409,6 +409,12 @@ def test_name_of_a_flow_is_a_string(name):
         Flow(name)
 
 
+@pytest.mark.parametrize("name", ["", None, False, 0, []])
+def test_a_flow_needs_a_name(name):
+    with pytest.raises(ValueError, match="a flow needs a name, got "):
+        Flow(name)
+
+
 def test_misspelt_task_of_a_state_is_guessed():
     with Flow("f") as graph:
         five()
