@@ -800,7 +800,7 @@ OFF = (
         {"prefectish.flows:Flow.own": instead(lambda flow, task: task)}),
     Off("D5", f"{FAULTS}test_d5_impossible_retries_are_refused_where_they_are_written"
         "[{'max_retries': 1, 'retry_delay': -1}]",
-        "options of retries are checked", {"prefectish.tasks.retries:_check_delay": nothing}),
+        "options of retries are checked", {"prefectish.tasks.retries:check_delay": nothing}),
     Off("D6", f"{FAULTS}test_d6_task_outside_a_flow_is_refused", "a call asks for the flow it is in",
         {"prefectish.tasks.task:Task._flow": no_flow_needed}),
     Off("D7", f"{FAULTS}test_d7_chain_of_ten_thousand_tasks_runs[local]", "graphs are sorted without recursion",
