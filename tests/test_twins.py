@@ -15,7 +15,7 @@ from prefectish.executors import LocalExecutor
 #: processes share them.
 BLOCKS = [range(start, start + 50) for start in range(0, 500, 50)]
 #: Features that few programs have: some programs are drawn for them.
-RARE = ("wait_for_several",)
+RARE = ("wait_for_several", "equal_names")
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # options without effect are drawn, too
 

@@ -238,6 +238,12 @@ def _is_fed(program: Program, a: Argument) -> bool:
     return a.source is not None and not program[a.source].mapped and settled(program, a.source).style == "generator"
 
 
+def _shares_names(program: Program, number: int) -> bool:
+    """Whether results of a node have names of which another node makes some, too."""
+    name = settled(program, number).template
+    return "${a}" in name and any(settled(program, n).template == name for n in range(number))
+
+
 #: What can be drawn, by name. `equal_targets`, `cache_for_siblings` and `cache_in_flight` are seen by the oracle, which
 #: knows the names and the inputs.
 FEATURES: dict[str, Callable[[Program, int], bool]] = {
@@ -298,6 +304,7 @@ FEATURES: dict[str, Callable[[Program, int], bool]] = {
     "check_inputs": lambda p, n: p[n].mutates,
     "direct": lambda p, n: p[n].direct,
     "same_task": lambda p, n: p[n].of is not None,
+    "equal_names": lambda p, n: _shares_names(p, n),
 }
 
 
@@ -357,6 +364,9 @@ class Drawn:
         if self.on("check_inputs", 0.02):
             rows = (Argument(None, "[[1, 2], [3], []]", "item"),)
             return Node(True, rows, mutates=True, rarity=2, shape=self.random.choice(LONG))
+        alike = [n for n in range(number) if settled((*self.nodes,), n).template.startswith("alike")]
+        if self.wanted == "equal_names" and len(alike) < 2 and self.random.random() < 0.7:
+            return self.named_alike()
         if self.on("target", 0.05) or self.on("location", 0.05) or self.wanted == "equal_targets":
             return self.placed(number)
         if self.on("limit", 0.05) or self.on("limit_batch", 0.03):
@@ -406,6 +416,22 @@ class Drawn:
             trouble=self.random.choice(("", "", "fail" if not equal else "")),
             rarity=3,
         )
+
+    def named_alike(self) -> Node:
+        """Draw a map that names its results as a map before does: one of another task, or another call of it."""
+        before = [n for n, node in enumerate(self.nodes) if node.mapped and node.template.startswith("alike")]
+        rows = (Argument(None, self.random.choice(["[1, 2, 3]", "[3, 'x', '3']", "range(4)"]), "item"),)
+        if not before:
+            place = self.random.choice([name for name in ("target", "location") if name not in self.off])
+            shape = self.random.choice(("number", "list", "array"))
+            rows = (Argument(None, self.random.choice(["[1, 2, 3]", "range(4)"]), "item"),)
+            return Node(True, rows, place=place, template="alike/${a}.pkl", shape=shape)
+        first = self.nodes[before[0]]  # which ends before, and keeps its names
+        node = Node(True, rows, waits=(Argument(before[0], mode="whole"),))
+        if self.random.random() < 0.5:
+            return node._replace(of=before[0])
+        batch = self.random.choice(("", "2"))
+        return node._replace(place=first.place, template=first.template, shape=first.shape, batch=batch)
 
     def limited(self) -> Node:
         """Draw a map under a limit."""
