@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -161,6 +162,14 @@ def test_version_and_short_help() -> None:
     assert command("-h") == command("--help")
     for name in ("run", "resume", "runs", "show", "failures", "logs", "report", "cancel", "gc", "approve", "schedule"):
         assert f"Example: prefectish {name}" in " ".join(command(name, "-h").split())
+
+
+@pytest.mark.parametrize(
+    "name", ["deployments", "archive", "attach", "serve", "agent start", "agent list", "limits set", "limits list"]
+)
+def test_help_of_commands_for_deployments_has_an_example(name: str) -> None:
+    import_module("prefectish.cli.deploying")  # adds its commands, as the program does
+    assert f"Example: prefectish {name}" in " ".join(command(*name.split(), "-h").split())
 
 
 def test_quiet_and_verbose(tmp_path: Path) -> None:

@@ -111,7 +111,7 @@ def _environment(flow: str, variable: str) -> Environment:
     return found
 
 
-@app.command()
+@app.command(epilog="Example: prefectish deployments --project sales")
 def deployments(
     project: Annotated[str | None, typer.Option("--project", "-P", help="Only those of a project.")] = None,
     every: Annotated[bool, typer.Option("--all", "-a", help="Former versions too.")] = False,
@@ -143,7 +143,7 @@ def _next(deployment: Deployment) -> str:
     return next((when(moment) for moment in deployment.next(1)), "")
 
 
-@app.command()
+@app.command(epilog="Example: prefectish archive sales/daily")
 def archive(path: Path, store: Store = None, as_json: Json = False) -> None:
     """Take a deployment out of use: its schedule is not followed, and nothing of it runs any more."""
     with report_errors():
@@ -193,7 +193,7 @@ def _moment(text: str | None) -> datetime | None:
     return moment if moment.tzinfo is not None else moment.astimezone()  # of this machine, as a person means it
 
 
-@app.command()
+@app.command(epilog="Example: prefectish attach 6b02f871 --pause")
 def attach(
     run_id: Annotated[str, typer.Argument(help="Id of the run or the beginning of it.")],
     pause: Annotated[bool, typer.Option("--pause", help="Start nothing more until it is resumed.")] = False,
@@ -268,7 +268,7 @@ def _follow(run: Any, as_json: bool) -> None:
     raise typer.Exit(state.exit_code)
 
 
-@agent_app.command("start")
+@agent_app.command("start", epilog="Example: prefectish agent start --limit 4")
 def agent_start(
     label: Labels = [],  # noqa: B006
     limit: Annotated[int | None, typer.Option(help="Runs at the same time, at most.")] = None,
@@ -283,7 +283,7 @@ def agent_start(
         Agent(store, label, limit).start(once)
 
 
-@agent_app.command("list")
+@agent_app.command("list", epilog="Example: prefectish agent list")
 def agent_list(store: Store = None, as_json: Json = False) -> None:
     """List the agents that have worked with a history."""
     with report_errors():
@@ -295,7 +295,7 @@ def agent_list(store: Store = None, as_json: Json = False) -> None:
         showing.show_table(("agent", "labels", "limit", "started", "last seen"), rows)
 
 
-@limits_app.command("set")
+@limits_app.command("set", epilog="Example: prefectish limits set database 4")
 def limits_set(
     name: Annotated[str, typer.Argument(help="Name of the limit.")],
     size: Annotated[int, typer.Argument(help="Children of all runs that may run at once; 0 for none.", min=0)],
@@ -307,7 +307,7 @@ def limits_set(
         print(f"{name}: at most {size} at once, in all runs")
 
 
-@limits_app.command("remove")
+@limits_app.command("remove", epilog="Example: prefectish limits remove database")
 def limits_remove(name: Annotated[str, typer.Argument(help="Name of the limit.")], store: Store = None) -> None:
     """Remove a limit that was set; what tasks say holds again."""
     with report_errors():
@@ -316,7 +316,7 @@ def limits_remove(name: Annotated[str, typer.Argument(help="Name of the limit.")
         print(f"{name}: not set any more")
 
 
-@limits_app.command("list")
+@limits_app.command("list", epilog="Example: prefectish limits list")
 def limits_list(store: Store = None, as_json: Json = False) -> None:
     """List the limits across runs, and how much of each is held."""
     with report_errors():
@@ -328,7 +328,7 @@ def limits_list(store: Store = None, as_json: Json = False) -> None:
         showing.show_table(("limit", "size", "held", "by runs"), rows)
 
 
-@app.command("serve")
+@app.command("serve", epilog="Example: prefectish serve reports.py:daily --catch-up")
 def serve_files(
     flow: Annotated[list[str], typer.Argument(help="FILE.py, FILE.py:name or module:name; several.")],
     overlap: Overlap = None,
