@@ -124,7 +124,7 @@ def _made(cls: type[Exception], arguments: tuple[Any, ...]) -> Exception:
     """Return an exception of a class, by the constructor of the class of Python's that it is derived from."""
     error = cls.__new__(cls, *arguments)
     own = next(base for base in cls.__mro__ if "__init__" in vars(base) and base.__module__ == "builtins")
-    own.__init__(error, *arguments)
+    vars(own)["__init__"](error, *arguments)
     return error
 
 
