@@ -366,7 +366,7 @@ def test_mr6_function_that_cannot_be_called_is_refused(option, function):
         {"state_handlers": ["x"]}, {"retry_delay_seconds": "x"}, {"retry_delay_seconds": [1, -1]}, {"result": "folder"},
         {"retry_delay_seconds": lambda: 1}, {"retries": "x"}, {"timeout_seconds": -1}, {"schedule": 5},
     ],
-    ids=str,
+    ids=lambda given: "-".join(given),
 )  # fmt: skip
 def test_mr6_options_of_flow_functions_are_checked_where_it_is_made(given):
     (name,) = given
