@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 from collections.abc import Callable
 from importlib.machinery import ModuleSpec, PathFinder
@@ -61,17 +62,66 @@ class LeadsOut:
         def __getattr__(self, name: str) -> Any:
             if hasattr(type(self), name):  # a property raised an AttributeError of its own, and does so again
                 return object.__getattribute__(self, name)
-            raise missing_attribute(self, self._kind, name, self._otherwise)
+            raise missing_attribute(self, self._kind, name, lambda: self._otherwise)
 
 
-def missing_attribute(of: object, kind: str, name: str, otherwise: str = "") -> AttributeError:
-    """Return the error about an attribute that an object does not have; it leads out, if Prefect's object has it."""
-    text = f"{type(of).__name__!r} object has no attribute {name!r}"
-    if not name.startswith("_"):
+class MissingAttribute(AttributeError):
+    """An object does not have an attribute; shown as the AttributeError that it is.
+
+    The text, which leads out, is made when it is read: `getattr` with a default and `hasattr` ask for every child of a
+    map, and read none.
+    """
+
+    def __init__(self, of: object, name: str, text: Callable[[], str]) -> None:
+        super().__init__(name=name, obj=of)
+        self._make_text = text
+
+    @functools.cached_property
+    def _text(self) -> str:
+        text = self._make_text()
+        if "; did you mean " in text:  # Python would ask it once more in a traceback if it knew the object
+            self.name = self.obj = None
+        return text
+
+    def __str__(self) -> str:
+        return self._text
+
+    def __repr__(self) -> str:
+        return f"AttributeError({self._text!r})"
+
+    @property
+    def args(self) -> tuple[str]:
+        """The text, as of any error of Python's."""
+        return (self._text,)
+
+    def __reduce__(self) -> tuple[type[AttributeError], tuple[str]]:
+        return AttributeError, self.args
+
+
+MissingAttribute.__module__, MissingAttribute.__qualname__ = "builtins", "AttributeError"
+MissingAttribute.__name__ = "AttributeError"
+
+
+def missing_attribute(of: object, kind: str, name: str, otherwise: Callable[[], str] = lambda: "") -> MissingAttribute:
+    """Return the error about an attribute that an object does not have; it leads out, if Prefect's object has it.
+
+    Parameters
+    ----------
+    of, kind
+        The object, and what it is in the table of attributes.
+    otherwise
+        What to add where that table says nothing.
+    """
+
+    def text() -> str:
+        told = f"{type(of).__name__!r} object has no attribute {name!r}"
+        if name.startswith("_"):
+            return told
         from prefectish.prefect_names import instead_of
 
-        text += instead_of(kind, name) or otherwise
-    return AttributeError(text, name=name, obj=of)
+        return told + (instead_of(kind, name) or otherwise())
+
+    return MissingAttribute(of, name, text)
 
 
 class NotOfFlows:

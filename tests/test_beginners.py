@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import inspect
 import math
+import pickle
 import subprocess
 import sys
 import warnings
+from collections import Counter
 from importlib import import_module
 from traceback import extract_tb
 from unittest.mock import ANY
@@ -21,6 +23,7 @@ from prefectish.engine.state import Deferred, Success
 from prefectish.errors import ParameterError, SchedulerLost
 from prefectish.executors import DaskExecutor, LocalDaskExecutor, LocalExecutor
 from prefectish.parameters import RUN_OPTIONS
+from prefectish.tasks.not_a_value import NotAValue
 from prefectish.user_frames import without_ours
 
 
@@ -152,6 +155,49 @@ def test_error_about_an_attribute_of_a_task_says_whose_it_is():
     with pytest.raises(AttributeError) as told:
         inc.maps  # noqa: B018
     assert (told.value.name, told.value.obj) == ("maps", inc)
+
+
+def test_error_about_an_attribute_of_a_task_is_one_of_pythons():
+    with Flow("f"), pytest.raises(AttributeError) as told:
+        inc(1).bit_length()
+    error = told.value
+    assert repr(error) == f"AttributeError({str(error)!r})"
+    assert f"{type(error).__module__}.{type(error).__qualname__}" == "builtins.AttributeError"
+    copied = pickle.loads(pickle.dumps(error))
+    assert (type(copied), copied.args) == (AttributeError, (str(error),))
+    assert error.args == copied.args
+
+
+def test_text_about_a_missing_attribute_is_not_made_before_it_is_read(monkeypatch):
+    monkeypatch.setattr("prefectish.tasks.not_a_value.did_you_mean", lambda name, known: pytest.fail("made"))
+    assert getattr(inc, "colour", 1) == 1
+    assert not hasattr(inc, "colour")
+
+
+@pytest.mark.parametrize("front", ["graph", "function"])
+def test_no_child_asks_its_task_for_a_missing_attribute(monkeypatch, front, tmp_path):
+    asked = []
+    known = NotAValue.__getattr__
+
+    def counted(self, name):
+        asked.append(name)
+        return known(self, name)
+
+    def asks(count):
+        asked.clear()
+        if front == "graph":
+            with Flow("f") as built:
+                inc.map(range(count))
+            state = built.run(executor=LocalExecutor(), history=tmp_path / "h.db")
+        else:
+            state = flow(lambda: inc.map(range(count)).result()).run(
+                executor=LocalExecutor(), history=tmp_path / "h.db"
+            )
+        assert state.is_successful()
+        return Counter(asked)
+
+    monkeypatch.setattr(NotAValue, "__getattr__", counted)
+    assert asks(3) == asks(9)
 
 
 class Reads(Task):

@@ -79,8 +79,7 @@ class ChildRuns:
 
 def begins_runs(task: Task) -> TypeGuard[RunFlow]:
     """Whether the calls of a task ask for runs that end with them."""
-    # Not by getattr: a task looks up what it does not have among its names, for each event, and imports what for.
-    return isinstance(task, RunFlow) or vars(task).get("begins_runs", False)
+    return task.begins_runs
 
 
 def is_cancelled(event: AttemptEvent) -> bool:

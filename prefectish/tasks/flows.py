@@ -37,6 +37,8 @@ class RunFlow(Task):
     ...     runs = RunFlow("sales/report").map(parameters=[{"region": "eu"}, {"region": "us"}])
     """
 
+    begins_runs = True
+
     def __init__(
         self, flow: str, *, wait: bool = True, store: str | os.PathLike[str] | None = None, **options: Any
     ) -> None:

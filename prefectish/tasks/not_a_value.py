@@ -55,18 +55,7 @@ class NotAValue:
         def __getattr__(self, name: str) -> Any:
             if hasattr(type(self), name):  # a property raised an AttributeError of its own, and does so again
                 return object.__getattribute__(self, name)
-            error = missing_attribute(self, "task", name)
-            if name.startswith("_") or "; " in str(error):
-                raise error
-            if near := did_you_mean(name, (each for each in dir(self) if not each.startswith("_"))):
-                raise AttributeError(f"{error}{near}")  # Python would ask it once more if it knew the object
-            own = self.__dict__.get("name", "the task")
-            raise AttributeError(
-                f"{error}: {own!r} is a task, and what it returns is "
-                f"not known while the flow is built; use .{name} in a task that takes it",
-                name=name,
-                obj=self,
-            )
+            raise missing_attribute(self, "task", name, lambda: _otherwise(self, name))
 
     def __eq__(self, other: object) -> bool:
         if self is not other and _is_open() and is_written(sys._getframe(1)):
@@ -81,6 +70,17 @@ class NotAValue:
             text = f"a string was made of {self!r}, not of its result, which is not known while the flow is built; "
             warnings.warn(f"{text}format it in a task", stacklevel=2)
         return format(repr(self), how)
+
+
+def _otherwise(of: NotAValue, name: str) -> str:
+    """Return what to write in place of a name that a task does not have: one of its own, or that of its result."""
+    if near := did_you_mean(name, (each for each in dir(of) if not each.startswith("_"))):
+        return near
+    own = of.__dict__.get("name", "the task")
+    return (
+        f": {own!r} is a task, and what it returns is "
+        f"not known while the flow is built; use .{name} in a task that takes it"
+    )
 
 
 class ResultOption:

@@ -172,6 +172,8 @@ class Task(Hooked, FlowNode, Generic[R]):
     return_state: bool = False
     #: Whether it runs again even if the run is given its finished state.
     runs_again: bool = False
+    #: Whether its calls ask for runs that end with them.
+    begins_runs: bool = False
 
     _home: Home | None = None
     #: The same in all calls of a task, which share its limits.
