@@ -132,8 +132,20 @@ def test_executor_of_one_thread_has_a_name_of_its_own() -> None:
         ("engine.signals.RETRY", "RETRY(start_time=datetime.utcnow())", "RETRY(start_time=datetime.now(UTC))"),
         ("engine.state.Scheduled", "Scheduled(start_time=datetime(2030, 1, 1))",
          "Scheduled(start_time=datetime(2030, 1, 1, tzinfo=UTC))"),
-        ("schedules.clocks.DatesClock", "DatesClock([datetime(2030, 1, 1), later])",
-         "DatesClock([datetime(2030, 1, 1, tzinfo=UTC), later])"),
+        ("schedules.clocks.DatesClock", "DatesClock([datetime(2030, 1, 1)])",
+         "DatesClock([datetime(2030, 1, 1, tzinfo=UTC)])"),
+        ("engine.signals.RETRY", "RETRY(start_time=datetime.utcnow() + timedelta(minutes=5))",
+         "RETRY(start_time=datetime.now(UTC) + timedelta(minutes=5))"),
+        ("engine.signals.RETRY", "RETRY(start_time=delay + datetime.utcnow().replace(microsecond=0))",
+         "RETRY(start_time=delay + datetime.now(UTC).replace(microsecond=0))"),
+        ("engine.state.Scheduled", "Scheduled('later', None, dt.datetime.now() - delay)",
+         "Scheduled('later', None, dt.datetime.now(UTC) - delay)"),
+        ("schedules.IntervalSchedule", "IntervalSchedule(day, datetime.utcfromtimestamp(0) if old else None)",
+         "IntervalSchedule(day, datetime.fromtimestamp(0, UTC) if old else None)"),
+        ("schedules.clocks.DatesClock", "DatesClock([datetime(2030, 1, day) for day in (1, 2)])",
+         "DatesClock([datetime(2030, 1, day, tzinfo=UTC) for day in (1, 2)])"),
+        ("schedules.clocks.DatesClock", "dates = [datetime(2030, 1, 1)]; DatesClock(dates); DatesClock(dates=dates)",
+         "dates = [datetime(2030, 1, 1, tzinfo=UTC)]; DatesClock(dates); DatesClock(dates=dates)"),
         ("schedules.filters.on_datetime", "on_datetime(datetime(2030, 1, 1))",
          "on_datetime(datetime(2030, 1, 1, tzinfo=UTC))"),
     ],
@@ -143,6 +155,44 @@ def test_naive_times_of_signals_states_and_filters_are_in_utc(imported: str, bef
     found = move(f"from {module} import {name}\n{before}")
     assert (found.source.rpartition("\n")[2], found.left) == (after, [])
     assert "from datetime import UTC" in found.source
+
+
+@pytest.mark.parametrize(
+    "date",
+    [
+        "pendulum.now() + delay", "pendulum.now('utc').add(minutes=5)", "datetime.now(UTC)", "datetime.now(tz=zone)",
+        "date.replace(tzinfo=UTC)", "datetime(2030, 1, 1, 0, 0, 0, 0, zone)", "None",
+        "context.scheduled_start_time + delay", "date.astimezone()", "later + datetime.now(UTC)",
+    ],
+)  # fmt: skip
+def test_dates_with_a_zone_stay(date: str) -> None:
+    found = move(f"from prefect.engine.signals import RETRY\nraise RETRY(start_time={date})")
+    assert found.left == []
+    assert found.source.endswith(f"RETRY(start_time={date})")
+
+
+@pytest.mark.parametrize(
+    ("lines", "left"),
+    [
+        ("raise RETRY(start_time=later)", "later"),
+        ("raise RETRY('not yet', start_time=self.later())", "self.later()"),
+        ("raise RETRY(start_time=datetime.strptime(text, '%Y'))", "datetime.strptime(text, '%Y')"),
+        ("raise RETRY(start_time=later.replace(tzinfo=None))", "later.replace(tzinfo=None)"),
+        ("raise RETRY(start_time=begin + timedelta(minutes=5))", "begin + timedelta(minutes=5)"),
+        ("later = datetime.utcnow(); print(later); raise RETRY(start_time=later)", "later"),
+        ("for date in dates: RETRY(start_time=date)", "date"),
+        ("def f(date): RETRY(start_time=date)", "date"),
+        ("DatesClock(dates)", "dates"),
+        ("DatesClock([first, datetime(2030, 1, 1, tzinfo=UTC)])", "first"),
+        ("between_datetimes(datetime.now(UTC), end)", "end"),
+    ],
+)
+def test_dates_that_cannot_be_judged_are_left(lines: str, left: str) -> None:
+    imports = "from prefect.engine.signals import RETRY\nfrom prefect.schedules.clocks import DatesClock\n"
+    found = move(f"{imports}from prefect.schedules.filters import between_datetimes\n{lines}")
+    assert found.source.endswith(lines)
+    assert [(line, what) for line, what, _ in found.left] == [(4, left)]
+    assert "must have a time zone" in found.left[0].reason
 
 
 def test_naive_dates_are_in_utc() -> None:

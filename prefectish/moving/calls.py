@@ -6,9 +6,10 @@ from collections.abc import Callable, Iterable, Mapping
 
 import libcst as cst
 from libcst import matchers as m
-from libcst.metadata import PositionProvider
+from libcst.metadata import PositionProvider, ScopeProvider
 
-from prefectish.moving.uses import Use, dotted, expression
+from prefectish.moving import dates
+from prefectish.moving.uses import Use, dotted
 from prefectish.prefect_names import OF_FLOWS, Place, way_out
 
 #: Options and attributes of flows that are deleted.
@@ -33,8 +34,6 @@ _REASONS = {
     "proxies": "proxies are those of the environment: HTTPS_PROXY",
     "validate_dir": "the folder is made where it is missing",
 }
-#: Arguments that are dates, or lists of them.
-_DATES = ("start_date", "end_date", "start_time", "dates", "dt", "start", "end", "cached_result_expiration")
 _LOCAL = Place("prefectish.executors", "LocalExecutor")
 
 
@@ -55,12 +54,13 @@ class Change:
 class CallFinder(cst.CSTVisitor):
     """Collects the changes of calls, and of statements about flows."""
 
-    METADATA_DEPENDENCIES = (PositionProvider,)
+    METADATA_DEPENDENCIES = (PositionProvider, ScopeProvider)
 
     def __init__(self, uses: Iterable[Use]) -> None:
         super().__init__()
         self.uses = {use.node: use for use in uses}
         self.change = Change()
+        self._dates = dates.Dates()
         self._flows: set[str] = set()
         #: Statements that give a name to what may be deleted with all that uses it.
         self._made: dict[str, list[cst.SimpleStatementLine]] = {}
@@ -74,6 +74,15 @@ class CallFinder(cst.CSTVisitor):
         """Note the name of a flow."""
         if node.asname is not None and isinstance(node.asname.name, cst.Name) and self._is_flow(node.item):
             self._flows.add(node.asname.name.value)
+
+    def visit_Assign(self, node: cst.Assign) -> None:
+        """Note what names are given."""
+        self._dates.values |= {target.target: node.value for target in node.targets}
+
+    def visit_AnnAssign(self, node: cst.AnnAssign) -> None:
+        """Note what a name is given."""
+        if node.value is not None:
+            self._dates.values[node.target] = node.value
 
     def visit_SimpleStatementLine(self, node: cst.SimpleStatementLine) -> None:
         """Note flows, what is made for them only, and what they are given."""
@@ -97,11 +106,17 @@ class CallFinder(cst.CSTVisitor):
             self.change.left[node.func] = OF_FLOWS[method]
         for name in _NOT_TAKEN.get(called or method, ()):
             self._delete(node, name, _REASONS.get(name, "leave it out"))
+        if called in dates.POSITIONS:
+            self._dates.given(called, node.args, self.get_metadata(ScopeProvider, node, None))
         if (change := _CALLS.get(called or method)) is not None:
             change(self, node)
 
     def leave_Module(self, original_node: cst.Module) -> None:
-        """Delete what was made for deleted arguments only."""
+        """Judge dates, and delete what was made for deleted arguments only."""
+        self._dates.judge()
+        self.change.replaced |= self._dates.replaced
+        self.change.needs_utc = bool(self._dates.replaced)
+        self.change.left |= dict.fromkeys(self._dates.unknown, dates.UNKNOWN)
         while found := [name for name, lines in self._made.items() if self._only_deleted(name, lines)]:
             for name in found:
                 self.change.deleted |= {line: "nothing uses it now" for line in self._made.pop(name)}
@@ -113,18 +128,6 @@ class CallFinder(cst.CSTVisitor):
         positional = [arg for arg in node.args if arg.keyword is None and not arg.star]
         if len(positional) == 2:
             self.change.replaced[positional[1]] = positional[1].with_changes(keyword=cst.Name("schedule"), equal=_EQUAL)
-
-    def of_clock(self, node: cst.Call) -> None:
-        """Give naive dates the zone that they had."""
-        for arg in node.args:
-            if arg.keyword is None or arg.keyword.value in _DATES:
-                for date in _members(arg.value):
-                    self._in_utc(date)
-
-    def _in_utc(self, date: cst.BaseExpression) -> None:
-        if (aware := _aware(date)) is not None:
-            self.change.replaced[date] = aware
-            self.change.needs_utc = True
 
     def of_pool(self, node: cst.Call) -> None:
         """Name the executor of one thread."""
@@ -198,27 +201,6 @@ class CallFinder(cst.CSTVisitor):
 _EQUAL = cst.AssignEqual(cst.SimpleWhitespace(""), cst.SimpleWhitespace(""))
 _CALLS: Mapping[str, Callable[[CallFinder, cst.Call], None]] = {
     "Flow": CallFinder.of_flow,
-    **dict.fromkeys(
-        (
-            "IntervalClock",
-            "CronClock",
-            "RRuleClock",
-            "DatesClock",
-            "IntervalSchedule",
-            "CronSchedule",
-            "ClockEvent",
-            "on_datetime",
-            "between_datetimes",
-            "RETRY",
-            "PAUSE",
-            "Scheduled",
-            "Retrying",
-            "Paused",
-            "Resume",
-            "Cached",
-        ),
-        CallFinder.of_clock,
-    ),
     "LocalDaskExecutor": CallFinder.of_pool,
     "DaskExecutor": CallFinder.of_cluster,
     "RunFlow": CallFinder.of_run_flow,
@@ -235,23 +217,6 @@ def argument(call: cst.Call, name: str) -> cst.Arg | None:
 def names_in(node: cst.CSTNode) -> list[cst.Name]:
     """Return the names in a node."""
     return [found for found in m.findall(node, m.Name()) if isinstance(found, cst.Name)]
-
-
-def _members(value: cst.BaseExpression) -> list[cst.BaseExpression]:
-    """Return the members of a list as it is written; of another value itself."""
-    return [each.value for each in value.elements] if isinstance(value, cst.List | cst.Tuple) else [value]
-
-
-def _aware(date: cst.BaseExpression) -> cst.BaseExpression | None:
-    """Return a naive date as one in UTC, as which Prefect took it; None if it is none that is known."""
-    if not isinstance(date, cst.Call) or any(arg.star for arg in date.args):
-        return None
-    kind, _, last = dotted(date.func).rpartition(".")
-    if last in ("utcnow", "now") and not date.args and kind.endswith("datetime"):
-        return cst.Call(cst.Attribute(expression(kind), cst.Name("now")), [cst.Arg(cst.Name("UTC"))])
-    if last == "datetime" and kind in ("", "datetime", "dt") and len(date.args) >= 3 and not argument(date, "tzinfo"):
-        return date.with_changes(args=[*date.args, cst.Arg(cst.Name("UTC"), keyword=cst.Name("tzinfo"), equal=_EQUAL)])
-    return None
 
 
 def _joined(project: cst.BaseExpression, flow: cst.BaseExpression) -> cst.BaseExpression:

@@ -81,7 +81,7 @@ def _left(uses: Iterable[Any], change: Change, rewriter: _Rewriter, lines: Any) 
     for node, why in change.left.items():
         if any(id(name) in gone for name in names_in(node)):
             continue
-        yield Left(lines[node].start.line, dotted(node), why)  # type: ignore[arg-type]  # what is called
+        yield Left(lines[node].start.line, cst.Module([]).code_for_node(node).splitlines()[0], why)
     for node, name in rewriter.imports.unused:
         yield Left(lines[node].start.line, name, reason(name))
     for node, text in rewriter.texts.items():
