@@ -32,6 +32,7 @@ def keep(*_: Any) -> None: ...
         ({"trigger": None}, {"trigger": all_successful}),
         ({"skip_on_upstream_skip": False}, {"skip_on_upstream_skip": False}),
         ({"state_handlers": (keep,)}, {"state_handlers": [keep]}),
+        ({"state_handlers": {keep}}, {"state_handlers": [keep]}),
         ({"state_handlers": None}, {"state_handlers": []}),
         ({"log_stdout": True, "strict_map": False}, {"log_stdout": True, "strict_map": False}),
         ({"nout": 2}, {"nout": 2}),

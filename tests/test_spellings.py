@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import pickle
 
+import numpy as np
 import pytest
 from bodies import append, inc, lines
 
@@ -374,6 +375,47 @@ def test_mr6_options_of_flow_functions_are_checked_where_it_is_made(given):
         flow(inc.fn, retries=1, **given) if name != "retries" else flow(inc.fn, **given)
     with pytest.raises((TypeError, ValueError)):
         flow(inc.fn, retries=1).with_options(**given)
+
+
+def keeps_state(flow, old, new):
+    return new
+
+
+@pytest.mark.parametrize("wrong", [[True], np.array([1, 0]), "yes", 2], ids=["list", "array", "text", "two"])
+def test_mr6_what_is_no_switch_is_refused(wrong):
+    with pytest.raises(FlowDefinitionError, match="log_prints must be True or False, got "):
+        flow(inc.fn, log_prints=wrong)
+
+
+@pytest.mark.parametrize(
+    ("given", "read", "kept"),
+    [
+        ({"log_prints": None}, lambda made: made.log_prints, False),
+        ({"log_prints": 1}, lambda made: made.log_prints, True),
+        ({"log_prints": np.True_}, lambda made: made.log_prints, True),
+        ({"validate_parameters": None}, lambda made: made.signature.validates, True),
+        ({"validate_parameters": 0}, lambda made: made.signature.validates, False),
+        ({"retries": None}, lambda made: made.options.retries, 0),
+        ({"retry_delay_seconds": None}, lambda made: made.options.retry_delay, 0),
+        ({"state_handlers": {keeps_state}}, lambda made: made.state_handlers, [keeps_state]),
+        ({"state_handlers": {keeps_state: 1}.keys()}, lambda made: made.state_handlers, [keeps_state]),
+    ],
+    ids=[
+        "prints-none",
+        "prints-1",
+        "prints-numpy",
+        "validates-none",
+        "validates-0",
+        "retries-none",
+        "delay-none",
+        "set",
+        "keys",
+    ],
+)
+def test_mr6_options_of_flow_functions_that_stand_for_others_are_taken(given, read, kept):
+    """None is what later Prefects say for the default of most of them."""
+    for made in (flow(inc.fn, **given), flow(inc.fn).with_options(**given)):
+        assert (read(made), type(read(made))) == (kept, type(kept))
 
 
 @pytest.mark.parametrize("hook", [Hooks().two, Hooks.three, Hooks(), functools.partial(Hooks().two), print, max, dict])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import timedelta
 from functools import partial
 from importlib import import_module
@@ -23,7 +23,7 @@ from prefectish.fingerprint import fingerprint
 from prefectish.flow_source import note_run
 from prefectish.functions.flow_attempts import FlowAttempt, captured, resolved
 from prefectish.functions.given_states import GivenStates
-from prefectish.functions.option_checks import check_kinds, check_run_name, one_executor, whole
+from prefectish.functions.option_checks import check_run_name, check_texts, one_executor, switched, whole
 from prefectish.functions.signature import BoundSignature
 from prefectish.missing_names import LeadsOut
 from prefectish.tasks import retries as retries_of_flows
@@ -458,16 +458,16 @@ class FlowOptions(TypedDict, total=False):
     executor: Any
     task_runner: Any
     task_runner_max_concurrency: int | None
-    retries: int
+    retries: int | None
     retry_delay_seconds: Any
     timeout: float | timedelta | None
     timeout_seconds: float | None
-    validate_parameters: bool
-    state_handlers: list[Callable[..., Any]] | None
+    validate_parameters: bool | None
+    state_handlers: Iterable[Callable[..., Any]] | None
     on_failure: Callable[..., Any] | Sequence[Callable[..., Any]] | None
     on_completion: Callable[..., Any] | Sequence[Callable[..., Any]] | None
     flow_run_name: str | Callable[..., str] | None
-    log_prints: bool
+    log_prints: bool | None
     description: str | None
     result: Any
     history: Any
@@ -491,16 +491,16 @@ def flow(
     executor: Any = None,
     task_runner: Any = None,
     task_runner_max_concurrency: int | None = None,
-    retries: int = 0,
+    retries: int | None = 0,
     retry_delay_seconds: Any = 0,
     timeout: float | timedelta | None = None,
     timeout_seconds: float | None = None,
-    validate_parameters: bool = True,
-    state_handlers: list[Callable[..., Any]] | None = None,
+    validate_parameters: bool | None = True,
+    state_handlers: Iterable[Callable[..., Any]] | None = None,
     on_failure: Callable[..., Any] | Sequence[Callable[..., Any]] | None = None,
     on_completion: Callable[..., Any] | Sequence[Callable[..., Any]] | None = None,
     flow_run_name: str | Callable[..., str] | None = None,
-    log_prints: bool = False,
+    log_prints: bool | None = False,
     description: str | None = None,
     result: Any = None,
     history: Any = None,
@@ -581,26 +581,28 @@ def flow(
         raise TypeError(f"schedule must be a Schedule, got {schedule!r}; see prefectish.schedules")
     limit = timeout if timeout is not None else timeout_seconds
     most = task_runner_max_concurrency
+    delay = 0 if retry_delay_seconds is None else retry_delay_seconds
     run_options = RunOptions(
         executor=one_executor(executor, task_runner),
         timeout=None if limit is None else seconds_of("timeout", limit),
         history=history,
         progress=progress,
-        retries=whole("retries", retries, 0),
-        retry_delay=retry_delay_seconds,
+        retries=whole("retries", 0 if retries is None else retries, 0),
+        retry_delay=delay,
         max_concurrency=None if most is None else whole("task_runner_max_concurrency", most, 1),
     )
-    check_kinds(name=name, description=description, log_prints=log_prints, validate_parameters=validate_parameters)
-    retries_of_flows.check_delay("retry_delay_seconds", retry_delay_seconds)
+    check_texts(name=name, description=description)
+    validates = switched("validate_parameters", validate_parameters, True)
+    retries_of_flows.check_delay("retry_delay_seconds", delay)
     result = None if result is None else store("result", result)
     handlers = [*handler_list("state_handlers", state_handlers), *hook_handlers(on_completion, on_failure)]
     more: dict[str, Any] = {
         "run_name": flow_run_name,
-        "log_prints": log_prints,
+        "log_prints": switched("log_prints", log_prints, False),
         "description": description,
         "schedule": schedule,
     }
-    made = FlowFunction(plain, name, run_options, handlers, result, validate_parameters, **more)
+    made = FlowFunction(plain, name, run_options, handlers, result, validates, **more)
     made.method = method
     check_run_name(flow_run_name, made.signature)
     return made

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import string
+from collections.abc import Hashable
 from typing import Any
 
 from prefectish.errors import FlowDefinitionError
@@ -11,13 +12,20 @@ from prefectish.functions.signature import BoundSignature
 from prefectish.kinds import is_a
 
 
-def check_kinds(**given: Any) -> None:
-    """Refuse words and switches that are none."""
+def check_texts(**given: Any) -> None:
+    """Refuse words that are none."""
     for name, value in given.items():
-        wanted = str if name in ("name", "description") else bool
-        if not isinstance(value, wanted) and not (value is None and wanted is str):
-            kind = "a string" if wanted is str else "True or False"
-            raise FlowDefinitionError(f"{name} must be {kind}, got {value!r}")
+        if not isinstance(value, str | None):
+            raise FlowDefinitionError(f"{name} must be a string, got {value!r}")
+
+
+def switched(name: str, value: Any, default: bool) -> bool:
+    """Return whether a switch is on: what equals True or False, as 1 does; None stands for the default."""
+    if value is None:
+        return default
+    if isinstance(value, Hashable) and value in {True, False}:
+        return bool(value)
+    raise FlowDefinitionError(f"{name} must be True or False, got {value!r}")
 
 
 def one_executor(executor: Any, task_runner: Any) -> Any:

@@ -294,10 +294,10 @@ def _trigger(name: str, value: Any) -> Callable[..., Any]:
 
 
 def handler_list(name: str, value: Any) -> list[Callable[..., Any]]:
-    """Check state handlers: a sequence of callables."""
+    """Check state handlers: callables, in any iterable."""
     if value is None:
         return []
-    if isinstance(value, str) or not isinstance(value, Sequence):
+    if isinstance(value, str) or not isinstance(value, Iterable):
         raise _mistyped(name, value, "a list of functions")
     return [_handler(f"{name}[{i}]", handler) for i, handler in enumerate(value)]
 
