@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import re
 import signal
 import sys
 from pathlib import Path
@@ -61,7 +62,7 @@ def pytest_configure() -> None:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark the third of the fault suite that ``.ci/run`` runs; refuse names that no other process would give."""
-    if unstable := [item.nodeid for item in items if " at 0x" in item.nodeid]:
+    if unstable := [item.nodeid for item in items if re.search(r" at 0x[0-9a-f]{6}", item.nodeid)]:
         raise pytest.UsageError(f"tests must be named alike in all processes, give ids to {unstable}")
     listed = (Path(__file__).parent / "fault_ci.txt").read_text().splitlines()
     for item in items:
