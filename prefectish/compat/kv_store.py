@@ -1,19 +1,22 @@
 """The KV store and artifacts: values in the database of the history, in a table that is made when it is used.
 
-In a run it is the history of the run, in whatever process its bodies are; elsewhere that of the home folder.
+It is the history in the home folder; in a run with another one both, because all processes of the run reach that one,
+and some of them perhaps not the home folder. Both are written, and of two values the one that changed last is read.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import time
 import uuid
 from typing import Any
 
-from sqlalchemy import Column, Connection, Float, MetaData, String, Table, Text, delete, insert, select
+from sqlalchemy import Column, ColumnElement, Float, MetaData, String, Table, Text, delete, insert, select
 
-from prefectish.compat.run_history import KEY
+from prefectish.compat.run_history import KEY, RunHistory, home_history
 from prefectish.engine.context import context, current, get_run_logger
+from prefectish.errors import HistoryUnsafe, HistoryWriteError
 from prefectish.history.store import HistoryStore, open_store
 
 _table = Table(
@@ -27,6 +30,8 @@ _table = Table(
 )
 _k = _table.c
 _VALUE, _ARTIFACT = "value", "artifact"
+#: In the place of the JSON of a value that was deleted, so that an older one elsewhere does not come up again.
+_DELETED = ""
 #: Length of the JSON of a value, at most, as there.
 MAX_SIZE = 1_000_000
 
@@ -56,16 +61,15 @@ def get_key_value(key: str) -> Any:
 
 def delete_key(key: str) -> bool:
     """Delete a key; ValueError if there is none."""
-    if not _delete(_VALUE, key):
+    if _read(_VALUE, key) is None:
         raise ValueError(f"No key {key!r} found to delete")
+    _write(_VALUE, key, _DELETED)
     return True
 
 
 def list_keys() -> list[str]:
     """Return all keys, sorted."""
-    with _store().writing() as connection:
-        _table.create(connection, checkfirst=True)
-        return sorted(connection.execute(select(_k.key).where(_k.kind == _VALUE)).scalars())
+    return sorted(_known(_k.kind == _VALUE))
 
 
 def create_link_artifact(link: str) -> str:
@@ -79,19 +83,20 @@ def create_markdown_artifact(markdown: str) -> str:
 
 
 def update_link_artifact(task_run_artifact_id: str, link: str) -> None:
-    """Put another link in the place of one."""
+    """Put another link in the place of one; ValueError if there is none."""
     keep_artifact(task_run_artifact_id, "link", {"link": link})
 
 
 def update_markdown_artifact(task_run_artifact_id: str, markdown: str) -> None:
-    """Put another text in the place of one."""
+    """Put another text in the place of one; ValueError if there is none."""
     keep_artifact(task_run_artifact_id, "markdown", {"markdown": markdown})
 
 
 def delete_artifact(task_run_artifact_id: str) -> None:
     """Delete an artifact; ValueError if there is none."""
-    if not _delete(_ARTIFACT, task_run_artifact_id):
+    if _read(_ARTIFACT, task_run_artifact_id) is None:
         raise ValueError(f"No artifact {task_run_artifact_id!r} found to delete")
+    _write(_ARTIFACT, task_run_artifact_id, _DELETED)
 
 
 def read_artifact(task_run_artifact_id: str) -> dict[str, Any]:
@@ -104,9 +109,16 @@ def read_artifact(task_run_artifact_id: str) -> dict[str, Any]:
 
 
 def keep_artifact(known: str | None, kind: str | None, data: dict[str, Any]) -> str:
-    """Keep an artifact, in the place of a known one, whose kind is that of before by default; return its identifier."""
+    """Keep an artifact, in the place of a known one, whose kind is that of before by default; return its identifier.
+
+    Raises
+    ------
+    ValueError
+        There is no artifact with the known identifier.
+    """
     if known is not None:
-        kind = kind or read_artifact(known)["kind"]
+        former = read_artifact(known)
+        kind = kind or former["kind"]
     key = known or str(uuid.uuid4())
     _write(_ARTIFACT, key, _json({"kind": kind, **data}))
     get_run_logger().info("artifact: %s", data.get(str(kind), data))
@@ -120,36 +132,46 @@ def _json(value: Any) -> str:
         raise ValueError(f"value must be JSON, got {value!r}: {error}") from None
 
 
-def _store() -> HistoryStore:
-    """Return the history of the run in which this is called, else the one in the home folder."""
-    of_run = current().get(KEY)
-    return open_store(None if of_run is None else of_run.address)
+def _stores() -> list[HistoryStore]:
+    """Return the history of the run in which this is called, if it has one of its own, and that of the home folder.
+
+    The home folder is that of the process that began the run, if it can be reached from here.
+    """
+    of_run: RunHistory | None = current().get(KEY)
+    if of_run is None:
+        return [open_store(None)]
+    first = open_store(of_run.address)
+    if of_run.home != home_history() and not os.path.exists(of_run.home):
+        return [first]  # this is another machine
+    try:
+        home = open_store(of_run.home)
+    except (HistoryUnsafe, HistoryWriteError) as error:
+        get_run_logger().warning("values are kept in the history of the run only: %s", error)
+        return [first]
+    return [first] if home is first else [first, home]
 
 
 def _write(kind: str, key: str, text: str) -> None:
     if not isinstance(key, str) or not 0 < len(key) <= 200:
         raise ValueError(f"key must be a string of 1 to 200 characters, got {key!r}")
-    values = {"value": text, "run": context.get("task_run_id"), "changed": time.time()}
-    with _store().writing() as connection:
-        _table.create(connection, checkfirst=True)
-        _forget(connection, kind, key)
-        connection.execute(insert(_table).values(kind=kind, key=key, **values))
+    row = {"kind": kind, "key": key, "value": text, "run": context.get("task_run_id"), "changed": time.time()}
+    for store in _stores():
+        with store.writing() as connection:
+            _table.create(connection, checkfirst=True)
+            connection.execute(delete(_table).where((_k.kind == kind) & (_k.key == key)))
+            connection.execute(insert(_table).values(row))
 
 
 def _read(kind: str, key: str) -> str | None:
-    with _store().writing() as connection:
-        _table.create(connection, checkfirst=True)
-        found: str | None = connection.execute(
-            select(_k.value).where((_k.kind == kind) & (_k.key == key))
-        ).scalar_one_or_none()
-        return found
+    return _known((_k.kind == kind) & (_k.key == key)).get(key)
 
 
-def _delete(kind: str, key: str) -> bool:
-    with _store().writing() as connection:
-        _table.create(connection, checkfirst=True)
-        return _forget(connection, kind, key) > 0
-
-
-def _forget(connection: Connection, kind: str, key: str) -> int:
-    return int(connection.execute(delete(_table).where((_k.kind == kind) & (_k.key == key))).rowcount)
+def _known(which: ColumnElement[bool]) -> dict[str, str]:
+    """Return the texts of one kind by their keys, of each the one that has changed last."""
+    rows: list[tuple[float, str, str]] = []
+    for store in reversed(_stores()):  # of two that changed at the same time the one of the run stays
+        with store.writing() as connection:
+            _table.create(connection, checkfirst=True)
+            rows += [tuple(row) for row in connection.execute(select(_k.changed, _k.key, _k.value).where(which))]
+    rows.sort(key=lambda row: row[0])
+    return {key: text for key, text in {key: text for _, key, text in rows}.items() if text != _DELETED}
