@@ -263,3 +263,25 @@ def _recorded(folder: Path) -> int:
         return len(runs[0].children("work-1")) if runs else 0
     except KeyError:
         return 0
+
+
+def test_call_that_is_new_does_not_take_the_stored_result_of_an_equal_one(bodies, where):
+    grown = []
+
+    @task(name="draw")
+    def draw(x):
+        bodies.note(f"draw {x}")
+        return len(grown)
+
+    @flow(**where)
+    def drawn():
+        found = [draw(1)]
+        if not grown:
+            raise ValueError("the list is not known yet")
+        return found + [draw(1) for _ in grown] + draw.map([1, 1]).result()
+
+    run_id = drawn.run().context["flow_run_id"]
+    bodies.take()
+    grown.append("one more")
+    state = drawn.resume(run_id, retry_failed=True)
+    assert (state.result, bodies.take()) == ([0, 1, 1, 1], ["draw 1"] * 3)

@@ -135,3 +135,66 @@ def test_children_of_equal_items_are_told_apart(tmp_path, read, kind):
     maps_all.resume(run_id, executor=LocalExecutor(), history=store, retry_failed=True)
     assert (calls, read) == (["a", "b", "a", "a", "a"], [0, 1, 2, 3])
     assert {c.index for c in history.run(run_id, store).children("parse-1") if c.state == "Success"} == {0, 1, 2, 3}
+
+
+def key_of(item):
+    return str(item["k"])
+
+
+@pytest.mark.parametrize("kind", ["graph", "function"])
+@pytest.mark.parametrize(
+    ("recorded", "items"),
+    [
+        ([10], [(1, 10), (1, 20), (2, 30)]),  # the client was killed before the second one had ended
+        ([10, 30], [(1, 10), (2, 30), (1, 20)]),
+        ([10], [(1, 10), (1, 20)]),
+    ],
+)
+def test_what_has_no_record_does_not_take_the_result_of_its_twin(executor, tmp_path, kind, recorded, items):
+    store = LocalResult(str(tmp_path / "results"))
+
+    @task(name="parse", item_key=key_of, result=store)
+    def parse(item):
+        return item["v"]
+
+    maps_all, database = maps(kind, parse, tmp_path, given := []), str(tmp_path / "history.db")
+    listed = [{"k": k, "v": v} for k, v in items]
+    given += listed[: len(recorded)]
+    run_id = maps_all.run(executor=executor, history=database).context["flow_run_id"]
+    given += listed[len(recorded) :]
+    maps_all.resume(run_id, executor=executor, history=database)
+    assert results(history.run(run_id, database), "parse-1") == {row: item["v"] for row, item in enumerate(listed)}
+
+
+@pytest.mark.parametrize("kind", ["graph", "function"])
+def test_order_of_more_steps_than_a_byte_counts(tmp_path, read, kind):
+    mended = tmp_path / "mended"
+
+    @task(name="first")
+    def first(x):
+        if x == 2 and not mended.exists():
+            raise ValueError(x)
+        return x
+
+    @task(name="next")
+    def following(x):
+        return x
+
+    def chained():
+        out = first.map(range(4))
+        for _ in range(300):
+            out = following.map(out)
+        return out
+
+    if kind == "graph":
+        with Flow("chained") as maps_all:
+            chained()
+    else:
+        maps_all = flow(name="chained")(lambda: [c.state for c in chained() if c.state.is_failed()][:1])
+    store = str(tmp_path / "history.db")
+    run_id = maps_all.run(executor=LocalExecutor(), history=store).context["flow_run_id"]
+    mended.touch()
+    read.clear()
+    state = maps_all.resume(run_id, executor=LocalExecutor(), history=store, retry_failed=True)
+    assert state.is_successful(), state.message
+    assert read[:2] in ([2, 0], [2, 2])

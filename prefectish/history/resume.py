@@ -200,7 +200,8 @@ class _RecordedSteps:
                 self.since[step.slug] = 0
             return
         run = self._resumption.run
-        columns = ChildColumns(run, step.slug, step.domain is None)
+        is_single = step.domain is None and not self._plan.grows  # calls are rows, and have a domain once they are made
+        columns = ChildColumns(run, step.slug, is_single)
         # If a task ended, its children of the last part are complete; items of others were removed from the list.
         states: Sequence[int] = columns.state
         if row.state is not None and run.part:
@@ -268,7 +269,8 @@ class RecordedChildren(PreviousChildren):
     def ended_rows(self, failed: bool) -> Iterator[int]:
         """Yield the rows of children that came to an end of their own, with or without those that failed."""
         ends = _ENDS | schema.FAILED_CODES - _NO_ENDS if failed else _ENDS
-        return (row for row, state in zip(self.columns.row, self.columns.state, strict=True) if state in ends)
+        rows = zip(self.columns.row, self.columns.state, strict=True)
+        return (row for at, (row, state) in enumerate(rows) if state in ends and not self.had_left(at))
 
     def had_left(self, at: int) -> bool:
         """Whether an item was removed from the list in the last part."""

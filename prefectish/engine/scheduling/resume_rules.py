@@ -10,6 +10,7 @@ import logging
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from operator import and_
 from typing import Any, NamedTuple
 
 from prefectish.engine.deferred import Deferred
@@ -66,7 +67,6 @@ class ResumeRules:
         self._latest: dict[int, int] = {}
         self._moved: set[int] = set()
         self._unreadable: set[str] = set()
-        self._reordered: set[int] = set()  # numbers of the domains whose rows begin with those that run
 
     def learn(self, step: Step) -> None:
         """Read the record of a step that is about to be added to the plan."""
@@ -89,16 +89,17 @@ class ResumeRules:
         ended = [rows for step in steps if (rows := self._previous_run.ended_rows(step.slug)) is not None]
         if len(ended) < len(steps):
             return None
-        count = bytearray(map_state.width)
+        kept = bytes([1]) * map_state.width
         for rows in ended:
+            known = bytearray(map_state.width)
             for row in rows:
                 if row < map_state.width:
-                    count[row] += 1
-        first = [row for row, known in enumerate(count) if known < len(steps)]
+                    known[row] = 1
+            kept = bytes(map(and_, kept, known))
+        first = [row for row, is_kept in enumerate(kept) if not is_kept]
         if not 0 < len(first) < map_state.width:
             return None
-        self._reordered.add(map_state.domain.number)
-        return first + [row for row, known in enumerate(count) if known >= len(steps)]
+        return first + [row for row, is_kept in enumerate(kept) if is_kept]
 
     def reran(self, number: int, row: int | None) -> bool:
         """Whether a row of a step, or any of it, was not what it had been before."""
@@ -344,10 +345,8 @@ class ResumeRules:
         key = chain.key_of(map_row.row)
         if key is not None:
             self._number(number, map_row.row, key)
-        elif (
-            chain.order is not None and number not in self._reordered
-        ):  # rows do not start in their order, by which those of one key are numbered
-            self._all_identities(chain)
+        elif chain.order is not None and chain.spec.steps[0].computes_key:
+            self._all_identities(chain)  # rows do not start in their order, by which those of one key are numbered
         else:
             self._number(number, map_row.row, _item_key(chain, map_row.items))
 
