@@ -278,6 +278,69 @@ def test_tasks_keep_values_and_artifacts_in_the_history_of_their_run(executor):
         delete_artifact(artifact)
 
 
+def test_values_are_the_same_before_a_run_with_a_history_of_its_own_in_it_and_after_it(executor, tmp_path):
+    from prefect import Flow, task
+    from prefect.backend import delete_key, get_key_value, list_keys, set_key_value
+
+    @task
+    def changes():
+        last = get_key_value("last")
+        set_key_value("last", last + 1)
+        set_key_value("new", get_key_value("last"))
+        delete_key("old")
+        return list_keys()
+
+    with Flow("counts") as flow:
+        keys = changes()
+    for last in (5, 50):
+        set_key_value("last", last)
+        set_key_value("old", 0)
+        state = flow.run(history=str(tmp_path / "other.db"), executor=executor)
+        assert state.result[keys].result == ["last", "new"], state.result[keys].result
+        assert (get_key_value("last"), get_key_value("new"), list_keys()) == (last + 1, last + 1, ["last", "new"])
+    delete_key("last")
+    state = flow.run(history=str(tmp_path / "other.db"), executor=executor)
+    assert "No value found for key: 'last'" in str(state.result[keys].result)
+
+
+def test_values_of_a_run_need_no_home_folder(tmp_path, monkeypatch, caplog):
+    from prefect import Flow, task
+    from prefect.backend import get_key_value, set_key_value
+
+    @task
+    def keeps():
+        set_key_value("x", 1)
+        return get_key_value("x")
+
+    (tmp_path / "file").write_text("no folder")
+    monkeypatch.setenv("PREFECTISH_HOME", str(tmp_path / "file"))
+    with Flow("keeps") as flow:
+        found = keeps()
+    assert flow.run(history=str(tmp_path / "other.db")).result[found].result == 1
+    assert "values are kept in the history of the run only" in caplog.text
+
+
+@pytest.mark.parametrize("kind", ["link", "markdown"])
+def test_an_artifact_that_is_not_there_is_not_changed(kind):
+    from prefect.backend import artifacts
+
+    with pytest.raises(ValueError, match="No artifact 'nowhere' found"):
+        getattr(artifacts, f"update_{kind}_artifact")("nowhere", "text")
+    with pytest.raises(ValueError, match="No artifact 'nowhere' found"):
+        artifacts.delete_artifact("nowhere")
+
+
+def test_no_password_of_a_history_is_in_the_context_as_json(monkeypatch):
+    import json
+    import pickle
+
+    from prefectish.compat.run_history import history_in_context
+
+    context = pickle.loads(pickle.dumps(history_in_context("postgresql://me:sesame@db/runs")))
+    assert [found.address for found in context.values()] == ["postgresql://me:sesame@db/runs"]
+    assert "sesame" not in json.dumps(context, default=str) + str(context)
+
+
 def test_runs_get_other_names():
     import prefect
     from prefect import Flow
