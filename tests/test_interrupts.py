@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 from real import spend, until
 
+import prefectish
 from prefectish import Flow, history, task, triggers
 from prefectish.engine.state import Cancelled, Failed, State, Success, TimedOut
 from prefectish.executors import LocalDaskExecutor
@@ -234,6 +235,40 @@ def test_c1_start_that_is_interrupted_leaves_no_run_behind(
         flow.start(executor=LocalDaskExecutor(num_workers=1), history=store)
     [run] = history.runs(store=store)
     assert (run.state, run.message) == ("Cancelled", "interrupted")
+
+
+def give_one() -> int:
+    return 1
+
+
+@pytest.mark.parametrize(
+    "error", [RuntimeError("can't start new thread"), KeyboardInterrupt()], ids=["thread", "ctrl-c"]
+)
+@pytest.mark.parametrize("front", ["graph", "function"])
+def test_start_of_a_run_that_cannot_begin_raises_at_once(
+    monkeypatch: pytest.MonkeyPatch, error: BaseException, front: str
+) -> None:
+    start = threading.Thread.start
+
+    def broken_start(thread: threading.Thread) -> None:
+        if thread.name == "prefectish-run":
+            raise error
+        start(thread)
+
+    def broken_registration(run: Any) -> None:
+        raise error
+
+    if isinstance(error, RuntimeError):
+        monkeypatch.setattr(threading.Thread, "start", broken_start)
+    else:
+        monkeypatch.setattr("prefectish.engine.driver.handle._end_with_the_program", broken_registration)
+    monkeypatch.setattr("prefectish.engine.driver.handle.END_WITHIN", LIMIT)
+    waits_until = time.monotonic() + LIMIT / 2
+    unborn: Any = Flow("unborn", tasks=[task(give_one)]) if front == "graph" else prefectish.flow(give_one)
+    with pytest.raises(type(error)) as raised:
+        unborn.start(history=False)
+    assert raised.value is error
+    assert time.monotonic() < waits_until, "it waited for the end of a run that never began"
 
 
 def test_latch_can_be_set_and_waited_for_wherever_a_wait_of_it_was_interrupted() -> None:

@@ -80,7 +80,10 @@ class RunHandle:
             self._thread.start()
             self._control.begun.wait()
             _end_with_the_program(self)  # again, for what the run has imported
-        except BaseException:  # Ctrl-C: the caller gets no handle, so the run must end here
+        except BaseException as error:  # Ctrl-C: the caller gets no handle, so the run must end here
+            if self._thread not in threading.enumerate() and not self._ended.is_set():  # it has none, and never began
+                self._error = error
+                self._ended.set()
             interrupt_all([self], KeyboardInterrupt)
             raise
 
