@@ -38,6 +38,8 @@ from prefectish.engine.state import (
     TriggerFailed,
 )
 from prefectish.errors import FlowDefinitionError
+from prefectish.executors import LocalDaskExecutor
+from prefectish.functions import futures
 from prefectish.results import LocalResult
 
 
@@ -728,6 +730,34 @@ def test_e13_a_map_raises_its_first_failure_before_the_others_have_ended(executo
             return done
 
     assert flow(program, executor=executor, history=False)() is False
+
+
+def test_e13_waiting_for_a_failure_looks_at_no_child_twice(monkeypatch):
+    """One that waits for the first child was woken by each of the others, and looked at them all each time."""
+    looked_at_all, ended = [], []
+
+    @task
+    def first_ends_last(n):
+        until(lambda: n > 0 or len(ended) == 39)
+        ended.append(n)
+        if n == 1:
+            raise ValueError("one")
+
+    def program():
+        children = first_ends_last.map(range(40))
+        known = futures.plain_results
+
+        def noted(states):
+            looked_at_all.append(children.done())
+            return known(states)
+
+        monkeypatch.setattr(futures, "plain_results", noted)
+        with pytest.raises(ValueError, match="one"):
+            children.result()
+        return len(children)
+
+    assert flow(program, executor=LocalDaskExecutor(num_workers=2), history=False)() == 40
+    assert looked_at_all in ([], [True])
 
 
 def test_e13_the_task_of_an_index_is_named_as_one_writes_it():

@@ -395,11 +395,13 @@ class MapFuture(LeadsOut, Sequence[TaskFuture[R]]):
             or step_state.map_state.paths is not None
         ):
             return 0  # rows of a flattened map do not come in map order
-        if plain_results(children) is not None:
+        outcome = self._map_call.outcome
+        # Only once the map has ended: it looks at all children, and of an open map there may be more a moment later.
+        if passed == 0 and outcome.state is not None and plain_results(children) is not None:
             return len(children)
         while passed < len(children) and (state := children[passed]) is not None:
             if state.is_failed():
-                self._map_call.outcome.read = True
+                outcome.read = True
                 value_of(state, f"{self.name}[{passed}]")
             passed += 1
         return passed
