@@ -10,7 +10,19 @@ from decimal import Decimal
 from enum import Enum
 from ipaddress import IPv4Address
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import (
+    Annotated,
+    Any,
+    Generic,
+    Literal,
+    NamedTuple,
+    ParamSpec,
+    Required,
+    TypedDict,
+    TypeVar,
+    TypeVarTuple,
+    Unpack,
+)
 from uuid import UUID
 
 import pytest
@@ -31,6 +43,11 @@ class Point:
 # ---------------------------------------------------------------------- types
 
 pydantic = pytest.importorskip("pydantic")
+typing_extensions = pytest.importorskip("typing_extensions")  # it comes with pydantic
+
+P = ParamSpec("P")
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
 
 
 class Size(pydantic.BaseModel):
@@ -339,6 +356,66 @@ def test_any_keyword_of_a_flow_function_is_of_its_type() -> None:
         takes(1, z="many")
     with pytest.raises(ParameterError, match="parameter 'z' must be int, got 'many'"):
         takes.run({"x": 1, "z": "many"})
+
+
+class Options(TypedDict, total=False):
+    count: Required[int]
+    ratio: Annotated[float, pydantic.Field(le=1)]
+    text: typing_extensions.ReadOnly[str]
+    more: list[int]
+
+
+class Held(TypedDict, Generic[T]):
+    value: T
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("unpack", [Unpack, typing_extensions.Unpack], ids=["typing", "extensions"])
+def test_keywords_of_a_flow_function_are_of_the_types_of_a_typed_dict(unpack: Any) -> None:
+    def takes(**more: Any) -> Any:
+        return more
+
+    takes.__annotations__["more"] = unpack[Options]
+    typed = flow(takes, history=False)
+    given = {"count": "2", "ratio": "0.5", "text": "a", "more": ["1"], "other": point}
+    assert typed(**given) == typed.run(given).result == {**given, "count": 2, "ratio": 0.5, "more": [1]}
+    for name, value in {"count": "many", "ratio": 2, "text": 3, "more": [None]}.items():
+        with pytest.raises(ParameterError, match=f"parameter '{name}' must be "):
+            typed(**{"count": 1, name: value})
+    takes.__annotations__["more"] = unpack[Held[int]]
+    assert flow(takes, history=False)(value=point) == {"value": point}
+
+
+@pytest.mark.filterwarnings("error")
+def test_values_by_position_of_a_flow_function_are_of_the_types_of_a_tuple() -> None:
+    @flow(history=False)
+    def pairs(x: int, *rest: *tuple[int, str]) -> Any:
+        return x, rest
+
+    @flow(history=False)
+    def numbers(*rest: *tuple[int, ...]) -> Any:
+        return rest
+
+    assert pairs("1", "2", "a") == (1, (2, "a"))
+    assert numbers("1", 2) == (1, 2)
+    assert numbers() == ()
+    for wrong in ((1, 2), (1, "a", "b"), (1, "a", 3)):
+        with pytest.raises(ParameterError, match=r"parameter 'rest' must be tuple\[int, str\], got "):
+            pairs(*wrong)
+    with pytest.raises(ParameterError, match="parameter 'rest' must be "):
+        numbers("many")
+
+
+@pytest.mark.filterwarnings("error")
+def test_variables_of_arguments_of_a_flow_function_take_any() -> None:
+    def takes(*rest: P.args, **more: P.kwargs) -> Any:
+        return rest, more
+
+    def takes_all(*rest: *Ts) -> Any:
+        return rest
+
+    assert flow(takes, history=False)(1, point, x=point) == ((1, point), {"x": point})
+    assert flow(takes_all, history=False)(1, point) == (1, point)
 
 
 def test_what_an_argument_of_a_flow_function_is_annotated_with_holds() -> None:

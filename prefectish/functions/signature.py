@@ -10,6 +10,7 @@ from typing import Any
 
 from prefectish.engine.capture import Value, capture
 from prefectish.errors import ParameterError
+from prefectish.functions import star_types
 from prefectish.tasks.signatures import as_given, is_plain
 from prefectish.validation import can_validate, checked, closest
 
@@ -58,7 +59,7 @@ class BoundSignature:
             bound.setdefault(name, takes[name].default)
         found = {name: self.accept(name, value) for name, value in bound.items()}
         if rest is not None:
-            found[rest] = tuple(self.accept(rest, value) for value in args[len(by_position) :])
+            found[rest] = self._accept_rest(rest, args[len(by_position) :])
         return found
 
     def as_given(self, arguments: Mapping[str, Any], count: int) -> tuple[list[Any], dict[str, Any]]:
@@ -81,15 +82,26 @@ class BoundSignature:
 
     def accept(self, name: str, value: Any) -> Any:
         """Return the value of an argument, as one of its type; ParameterError if it is none."""
-        annotated = name if name in self.signature.parameters else self._further
-        expected = self.hints().get(annotated) if self.validates and can_validate() else None
+        expected = self._type_of(name) if self.validates and can_validate() else None
         return value if expected is None or expected is Any else checked(name, expected, value)
+
+    def _accept_rest(self, name: str, values: tuple[Any, ...]) -> tuple[Any, ...]:
+        """Return the values of ``*args``, of which each has the type, or all together that of ``*tuple[...]``."""
+        types = star_types.unpacked(self.hints().get(name)) if self.validates and can_validate() else None
+        return tuple(self.accept(name, value) for value in values) if types is None else checked(name, types, values)
+
+    def _type_of(self, name: str) -> Any:
+        hints = self.hints()
+        if name in self.signature.parameters and name != self._further:
+            return hints.get(name)
+        return star_types.of_key(hints.get(self._further), name)
 
     def hints(self) -> Mapping[str, Any]:
         """Return the types of the arguments, with what they are annotated with; one that cannot be found has none."""
         if self._types is None:
             found = capture(typing.get_type_hints, self._function, include_extras=True)
-            self._types = found.value if isinstance(found, Value) else self._types_one_by_one()
+            types = found.value if isinstance(found, Value) else self._types_one_by_one()
+            self._types = {name: hint for name, hint in types.items() if not star_types.is_variable(hint)}
         return self._types
 
     def _types_one_by_one(self) -> dict[str, Any]:
