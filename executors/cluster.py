@@ -12,11 +12,11 @@ from typing import Any
 
 from distributed import Client
 
+from prefectish.engine.driver.executor_options import check_count, check_keywords, check_seconds, check_tag_limits
 from prefectish.engine.plan.steps import Plan
 from prefectish.engine.worker.body_progress import SENDER
 from prefectish.engine.worker.yielding import SENDER as YIELD_SENDER
 from prefectish.executors.addresses import check_one_cluster, check_size, split_client_kwargs
-from prefectish.executors.arguments import check_count, check_keywords, check_seconds, check_tag_limits
 from prefectish.executors.connect import Connection, connect, imported
 from prefectish.executors.first_calls import TaskChecks
 from prefectish.executors.probe import checked_address, masked
@@ -116,17 +116,14 @@ class DaskExecutor:
             security = security if security is not None else own.get("security")
         named = {"address": address, "client": client, "scheduler_file": scheduler_file, "cluster_class": cluster_class}
         check_one_cluster(named)
+        n_workers = check_count("n_workers", n_workers, 0)
+        threads_per_worker = check_count("threads_per_worker", threads_per_worker)
         size = {"n_workers": n_workers, "threads_per_worker": threads_per_worker, "memory_limit": memory_limit}
         if size := {name: value for name, value in size.items() if value is not None}:
             check_size(size, named)
             cluster_kwargs = {**size, **(cluster_kwargs or {})}
-        check_count("n_workers", n_workers, 0)
-        check_count("threads_per_worker", threads_per_worker)
-        check_count("max_branches", max_branches)
-        check_count("max_inline_bytes", max_inline_bytes, 0)
-        check_seconds("no_workers_timeout", no_workers_timeout)
+        check_seconds("no_workers_timeout", no_workers_timeout, optional=False)
         check_seconds("stall_warning", stall_warning)
-        check_tag_limits(tag_limits)
         if isinstance(cluster_class, str):
             imported(cluster_class)  # here: a run may have a thread, where dask_jobqueue cannot be imported
         self.address = checked_address(address)
@@ -140,10 +137,10 @@ class DaskExecutor:
         self.security = security
         self.require_tls = require_tls
         self.debug = debug
-        self.max_branches = max_branches
-        self.tag_limits = tag_limits
+        self.max_branches = check_count("max_branches", max_branches, endless=True)
+        self.tag_limits = check_tag_limits(tag_limits)
         self.no_workers_timeout = no_workers_timeout
-        self.max_inline_bytes = max_inline_bytes
+        self.max_inline_bytes = check_count("max_inline_bytes", max_inline_bytes, 0)
         self.performance_report_path = performance_report_path
         self.verify_results = verify_results
         self.stall_warning = stall_warning

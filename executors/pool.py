@@ -10,13 +10,13 @@ import dask
 from dask.local import get_sync
 from dask.system import CPU_COUNT
 
+from prefectish.engine.driver.executor_options import check_count, check_seconds, check_tag_limits
 from prefectish.engine.driver.inline import SerialSession
 from prefectish.engine.jobs.job import Job, Record
 from prefectish.engine.jobs.protocol import Session
 from prefectish.engine.plan.steps import Plan
 from prefectish.engine.worker.body_progress import SENDER
 from prefectish.engine.worker.yielding import SENDER as YIELD_SENDER
-from prefectish.executors.arguments import check_count, check_seconds, check_tag_limits
 from prefectish.executors.pool_session import PoolJob, PoolSession, Workers
 from prefectish.executors.threads import Threads, live_graph, posttask
 from prefectish.validation import unknown_argument
@@ -75,18 +75,15 @@ class LocalDaskExecutor:
     ) -> None:
         if unknown:
             raise unknown_argument(type(self), next(iter(unknown)))
-        check_count("max_branches", max_branches)
         check_seconds("stall_warning", stall_warning)
-        check_tag_limits(tag_limits)
         if scheduler not in _SCHEDULERS:
             raise ValueError(f"scheduler must be one of {', '.join(map(repr, _SCHEDULERS))}, got {scheduler!r}")
-        check_count("num_workers", num_workers)
         self.scheduler = scheduler
-        self.num_workers = num_workers
-        self.tag_limits = tag_limits
+        self.num_workers = check_count("num_workers", num_workers)
+        self.tag_limits = check_tag_limits(tag_limits)
         self.stall_warning = stall_warning
         self.verify_results = verify_results
-        self.max_branches = max_branches
+        self.max_branches = check_count("max_branches", max_branches, endless=True)
 
     @contextmanager
     def start(self, plan: Plan, run: Mapping[str, Any]) -> Iterator[Session]:

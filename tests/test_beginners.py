@@ -9,6 +9,7 @@ import subprocess
 import sys
 import warnings
 from collections import Counter
+from datetime import timedelta
 from importlib import import_module
 from traceback import extract_tb
 from unittest.mock import ANY
@@ -274,14 +275,17 @@ def test_options_of_executors_are_checked_where_they_are_given(kind, option, val
     [
         (LocalDaskExecutor, "num_workers", "2", "num_workers must be a whole number, got '2'"),
         (LocalDaskExecutor, "num_workers", True, "num_workers must be a whole number, got True"),
-        (LocalDaskExecutor, "num_workers", 2.0, "num_workers must be a whole number, got 2.0"),
+        (LocalDaskExecutor, "num_workers", 2.5, "num_workers must be a whole number, got 2.5"),
         (LocalExecutor, "num_workers", 2, r"has no workers; write LocalDaskExecutor\(num_workers=4\)"),
         (LocalExecutor, "stal_warning", 2, "did you mean 'stall_warning'"),
         (DaskExecutor, "n_workers", "2", "n_workers must be a whole number, got '2'"),
         (DaskExecutor, "n_workers", -1, "n_workers must be >= 0, got -1"),
         (DaskExecutor, "cluster_kwargs", 5, "cluster_kwargs must be a dict of keyword arguments, got 5"),
         (DaskExecutor, "client_kwargs", ["timeout"], "client_kwargs must be a dict of keyword arguments, got "),
+        (LocalDaskExecutor, "num_workers", float("inf"), "num_workers must be a whole number, got inf"),
+        (LocalExecutor, "stall_warning", timedelta(seconds=1), "stall_warning must be a number of seconds, got "),
         (DaskExecutor, "no_workers_timeout", "5m", "no_workers_timeout must be a number of seconds, got '5m'"),
+        (DaskExecutor, "no_workers_timeout", None, "no_workers_timeout must be a number of seconds, got None"),
     ],
 )
 def test_size_of_an_executor_is_checked_where_it_is_given(kind, option, value, said):
@@ -291,6 +295,17 @@ def test_size_of_an_executor_is_checked_where_it_is_given(kind, option, value, s
 
 def test_numbers_of_numpy_are_numbers_for_executors():
     assert LocalDaskExecutor(num_workers=np.int64(2), stall_warning=np.float64(3)).num_workers == 2
+
+
+def test_whole_floats_are_numbers_for_executors():
+    pool = LocalDaskExecutor(num_workers=2.0, max_branches=float("inf"), tag_limits={"db": 1.0})
+    with Flow("doubles") as doubles:
+        doubled = task(lambda x: 2 * x, tags=["db"]).map([1, 2, 3])
+    assert doubles.run(executor=pool).result[doubled].result == [2, 4, 6]
+    cluster = DaskExecutor(n_workers=4.0, threads_per_worker=np.float32(1), max_inline_bytes=1e6, max_branches=1e3)
+    assert repr(cluster.cluster_kwargs) == "{'n_workers': 4, 'threads_per_worker': 1}"
+    assert (repr(cluster.max_inline_bytes), repr(cluster.max_branches)) == ("1000000", "1000")
+    assert pool.tag_limits == {"db": 1}
 
 
 def test_arguments_of_the_cluster_are_sent_to_cluster_kwargs():

@@ -76,6 +76,11 @@ class Slotted:
         self.a = a
 
 
+def noted(frame):
+    frame.attrs["unit"] = "m"  # pandas does not compare it
+    return frame
+
+
 class Chosen:
     """Says by itself what belongs to it."""
 
@@ -165,6 +170,8 @@ def test_hash_is_the_same_in_other_processes_under_other_seeds_and_after_other_i
         ([1, "a", None], "c332acb4d73b897c9f5690c5e7343440"),
         ({"a": (1.5, b"x")}, "171ea58d9cb79d71ca5fb1ba5c809b12"),
         (date(2026, 1, 1), "51eb397af109b3720b1913e7d798e470"),
+        (noted(pd.DataFrame([[1, 2], [3, 4]])), "af9d12cf286f77922d833260b375af83"),
+        (noted(pd.Series([1.5, 2.5], name="y")), "032b29053bdda0558cd00d5637e2c2aa"),
     ],
 )
 def test_hash_is_the_one_that_stores_know(value, expected):

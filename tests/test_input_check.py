@@ -5,10 +5,14 @@ from __future__ import annotations
 import threading
 from collections import Counter, OrderedDict, defaultdict, deque
 from dataclasses import dataclass, field
+from enum import Enum
 
 import pytest
 
 from prefectish.engine.worker.input_check import changed, hashes
+from prefectish.errors import Unhashable
+from prefectish.hashing import encoder
+from prefectish.hashing.encoder import named_hash
 
 
 def test_arguments_that_differ_are_named():
@@ -90,3 +94,21 @@ def test_order_and_notes_make_no_other_key_of_a_cache():
 
     assert stable_hash({"a": 1, "b": 2}) == stable_hash({"b": 2, "a": 1})
     assert stable_hash(Row(1, "a")) == stable_hash(Row(1, "b"))
+
+
+@pytest.mark.parametrize("wrap", [list, lambda lists: Enum("Wrapped", {"ALL": list(lists)}).ALL])
+def test_objects_that_all_point_to_one_another_are_given_up_as_a_whole(wrap, monkeypatch):
+    monkeypatch.setattr(encoder, "MAX_ROUNDS", 50)
+    lists = [[] for _ in range(7)]
+    for each in lists:
+        each.extend(lists)
+    with pytest.raises(Unhashable, match="point to one another in too many ways"):
+        named_hash("rows", wrap(lists), exact=True)
+    assert list(hashes({"rows": wrap(lists), "n": 1})) == ["n"]
+
+
+def test_many_objects_that_point_to_one_another_do_not_hold_up_a_body():
+    lists = [[] for _ in range(12)]  # a walk along each way would take an hour
+    for each in lists:
+        each.extend(lists)
+    assert hashes({"rows": lists}) == {}

@@ -58,8 +58,8 @@ def frame(tree: Tree, value: Any) -> bytes:
 
 
 def _notes(tree: Tree, value: Any) -> bytes:
-    """Hash what the user noted of a frame or a series; nothing if that is nothing."""
-    return tree.part(".attrs", value.attrs) if getattr(value, "attrs", None) else b""
+    """Hash what the user noted of a frame or a series, which pandas does not compare."""
+    return tree.part(".attrs", value.attrs) if tree.exact and getattr(value, "attrs", None) else b""
 
 
 class _Column:

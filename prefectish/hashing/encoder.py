@@ -77,6 +77,11 @@ class Tree:
         self.met: set[int] = set()
         self.again = 0  # how often such an object was met again
 
+    @property
+    def gave_up(self) -> bool:
+        """Whether the whole value has no hash: a part without one does not count, but this ends the walk."""
+        return self.again > MAX_ROUNDS
+
     def node(self, value: Any) -> bytes:
         """Return the hash of a value."""
         kind = type(value)
@@ -97,6 +102,8 @@ class Tree:
         try:
             return self.node(value)
         except Unhashable:
+            if self.gave_up:
+                raise
             return digest("a", type(value).__qualname__.encode())
 
     def part(self, path: str, value: Any, how: Callable[[Any], bytes] | None = None) -> bytes:
@@ -169,7 +176,7 @@ class Tree:
         """Raise if a graph of objects has too many cycles."""
         self.again += id(value) in self.met
         self.met.add(id(value))
-        if self.again > MAX_ROUNDS:
+        if self.gave_up:
             raise Unhashable("its parts point to one another in too many ways")
 
 

@@ -101,6 +101,8 @@ def _enum(tree: Tree, value: Any) -> bytes:
     try:
         content = tree.node(value._value_)
     except Unhashable:  # `OPEN = object()`: the name is all there is
+        if tree.gave_up:
+            raise
         content = b""
     return digest("enum", f"{class_name(cls)}.{value._name_}".encode() + b"\0" + content)
 

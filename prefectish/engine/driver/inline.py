@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from prefectish.engine.context import get_logger
+from prefectish.engine.driver.executor_options import check_seconds
 from prefectish.engine.jobs.job import Job, Receipt, Record, taken_back
 from prefectish.engine.jobs.references import Held
 from prefectish.engine.plan.steps import Plan
@@ -181,6 +182,7 @@ class LocalExecutor:
             )
         if unknown:
             raise unknown_argument(type(self), next(iter(unknown)))
+        check_seconds("stall_warning", stall_warning)
         self.stall_warning = stall_warning
 
     @contextmanager
