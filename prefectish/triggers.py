@@ -189,6 +189,11 @@ def some_successful(at_least: float | None = None, at_most: float | None = None)
     return _Some("successful", at_least, at_most)
 
 
+def bounds_of(trigger: Any) -> dict[str, float | None] | None:
+    """Return what `some_failed` or `some_successful` made a trigger with; None for another trigger."""
+    return {"at_least": trigger.at_least, "at_most": trigger.at_most} if isinstance(trigger, _Some) else None
+
+
 def _bound(name: str, value: float | None) -> float | None:
     if value is not None and not value >= 0:  # this form also rejects NaN
         raise ValueError(f"{name} must be a number >= 0, got {value!r}")

@@ -21,7 +21,7 @@ from prefectish import flows
 from prefectish.compat import caches
 from prefectish.compat.configuration import __version__, config
 from prefectish.compat.context import of_run
-from prefectish.compat.parameters import plain_default
+from prefectish.compat.parameters import described_parameter
 from prefectish.compat.registering import Registered
 from prefectish.compat.run_history import history_in_context
 from prefectish.compat.schedules import schedule_as_json
@@ -220,11 +220,7 @@ class Flow(Registered):
             "type": place_of(type(self)),
             "schedule": schedule_as_json(self.schedule),
             **{name: _serialized(getattr(self, name)) for name in ("environment", "run_config", "storage")},
-            "parameters": [
-                {**described(p), "required": p.required, "default": plain_default(p)}
-                for p in self.parameters()
-                if isinstance(p, Parameter)
-            ],
+            "parameters": [described_parameter(p) for p in self.parameters() if isinstance(p, Parameter)],
             "tasks": [{**described(task), "slug": slugs[task], "is_mapped": task in mapped} for task in self.tasks],
             "edges": [
                 {

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, NoReturn
 
 from prefectish import parameters
-from prefectish.compat.tasks import Task
+from prefectish.compat.tasks import Task, described
 from prefectish.engine.context import current
 from prefectish.engine.signals import FAIL
 
@@ -56,16 +56,17 @@ class Parameter(parameters.Parameter, Task):
 
     def serialize(self) -> dict[str, Any]:
         """Return what the parameter is as plain values."""
-        return {**super().serialize(), "required": self.required, "default": plain_default(self)}
+        return described_parameter(self)
 
     def map(self, *args: Any, **kwargs: Any) -> NoReturn:
         """Refuse: a parameter has no arguments."""
         raise TypeError(f"{self!r} cannot be mapped; map a task over it")
 
 
-def plain_default(parameter: Any) -> Any:
-    """Return the default of a parameter, None if it has none."""
-    return None if parameter.default is no_default else parameter.default
+def described_parameter(parameter: parameters.Parameter) -> dict[str, Any]:
+    """Return what a parameter is as plain values; its default is None if it has none."""
+    default = None if parameter.default is no_default else parameter.default
+    return {**described(parameter), "required": parameter.required, "default": default}
 
 
 class DateTimeParameter(parameters.DateTimeParameter, Parameter):

@@ -13,11 +13,12 @@ from typing import Any
 from prefectish.compat import run_configs, states, storage
 from prefectish.compat.edges import serialize as edge_as_json
 from prefectish.compat.flows import Flow
-from prefectish.compat.parameters import Parameter
+from prefectish.compat.parameters import Parameter, described_parameter
 from prefectish.compat.schedules import Schedule
 from prefectish.compat.task_helpers import import_object
 from prefectish.compat.tasks import Task, described
 from prefectish.edges import Edge
+from prefectish.parameters import Parameter as OwnParameter
 from prefectish.schedules.as_json import from_json
 
 
@@ -58,11 +59,19 @@ class TaskSchema(Schema):
 
     def written(self, obj: Any) -> dict[str, Any]:
         """Return a task as plain values."""
+        if isinstance(obj, OwnParameter):
+            return described_parameter(obj)
         return obj.serialize() if hasattr(obj, "serialize") else described(obj)
 
     def made(self, facts: Mapping[str, Any]) -> Any:
-        """Return a task with these facts; a parameter is one, too."""
-        if str(facts.get("type", "")).endswith("Parameter") or "required" in facts:
+        """Return a task with these facts; a parameter is one, too.
+
+        Raises
+        ------
+        ValueError
+            Its trigger or its validator cannot be made anew: it is no function of a module.
+        """
+        if "required" in facts:
             return ParameterSchema().made(facts)
         plain = ("name", "slug", "tags", "max_retries", "timeout", "skip_on_upstream_skip", "cache_key")
         options = {name: facts[name] for name in plain if facts.get(name) is not None}
@@ -71,24 +80,60 @@ class TaskSchema(Schema):
                 options[name] = timedelta(seconds=facts[name])
         for name in ("trigger", "cache_validator") if options.get("cache_for") else ("trigger",):
             if facts.get(name):
-                options[name] = _function(facts[name])
+                options[name] = _function(name, facts)
         task = Task(**options)
         task.auto_generated = bool(facts.get("auto_generated"))
         return task
 
 
-def _function(facts: Mapping[str, Any]) -> Any:
-    function = import_object(facts["fn"])
-    return function(**facts["kwargs"]) if facts.get("kwargs") else function
+def _function(name: str, facts: Mapping[str, Any]) -> Any:
+    """Return the trigger or the validator that the facts of a task name."""
+    place, options = facts[name]["fn"], facts[name].get("kwargs")
+    where = f"{name} of task {facts.get('name')!r}"
+    if options is None:
+        raise ValueError(f"{where} cannot be made anew: it is an object of {place}; make it a function of a module")
+    function = _imported(where, place)
+    try:
+        made = function(**options) if options or isinstance(function, type) else function
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{where} cannot be made anew: {place}(**{options}): {error}") from error
+    if not callable(made):
+        raise ValueError(f"{where} must be a function, got {place}, which is {made!r}")
+    return made
+
+
+def _imported(where: str, place: str) -> Any:
+    try:
+        return import_object(place)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ValueError(f"{where} cannot be made anew: {place} cannot be imported: {error}") from error
 
 
 class ParameterSchema(Schema):
     """Of parameters."""
 
+    def written(self, obj: Any) -> dict[str, Any]:
+        """Return a parameter as plain values."""
+        return described_parameter(obj)
+
     def made(self, facts: Mapping[str, Any]) -> Any:
-        """Return the parameter."""
-        default = {} if facts.get("required") else {"default": facts.get("default")}
-        return Parameter(facts["name"], required=facts.get("required"), tags=facts.get("tags"), **default)
+        """Return the parameter, of the class that it had.
+
+        Raises
+        ------
+        ValueError
+            There is no such class, or it takes other arguments.
+        """
+        where = f"parameter {facts['name']!r}"
+        kind = _imported(where, facts["type"]) if "type" in facts else Parameter
+        if not (isinstance(kind, type) and issubclass(kind, OwnParameter)):
+            raise ValueError(f"type of {where} must be a class of parameters, got {facts['type']}")
+        has_default = not facts.get("required") and facts.get("default") is not None
+        default = {"default": facts["default"]} if has_default else {}
+        try:
+            return kind(facts["name"], required=bool(facts.get("required")), tags=facts.get("tags"), **default)
+        except TypeError as error:
+            raise ValueError(f"{where} cannot be made anew: {facts['type']}: {error}") from error
 
 
 class EdgeSchema(Schema):
@@ -152,7 +197,13 @@ class FlowSchema(Schema):
     """Of flows."""
 
     def made(self, facts: Mapping[str, Any]) -> Any:
-        """Return a flow of tasks with these facts."""
+        """Return a flow of tasks with these facts.
+
+        Raises
+        ------
+        ValueError
+            A task cannot be made anew, or the schedule, which has functions of the user's own.
+        """
         tasks = {task["slug"]: task for task in facts.get("tasks", ())}
         for parameter in facts.get("parameters", ()):
             tasks[parameter["slug"]] = parameter
@@ -161,7 +212,10 @@ class FlowSchema(Schema):
         edges = [_edge(edge, *(made[edge[end]["slug"]] for end in ends)) for edge in facts.get("edges", ())]
         references = [made[task["slug"]] for task in facts.get("reference_tasks", ())]
         parts = {"schedule": ScheduleSchema, "storage": StorageSchema, "run_config": RunConfigSchema}
-        options = {
-            name: schema().made(facts[name]) for name, schema in parts.items() if isinstance(facts.get(name), Mapping)
-        }
+        options = {}
+        for name, schema in parts.items():
+            if isinstance(facts.get(name), str):
+                raise ValueError(f"{name} of flow {facts['name']!r} cannot be made anew: {facts[name]} is code")
+            if facts.get(name) is not None:
+                options[name] = schema().made(facts[name])
         return Flow(facts["name"], tasks=made.values(), edges=edges, reference_tasks=references or None, **options)

@@ -13,12 +13,13 @@ from functools import lru_cache
 from importlib import import_module
 from typing import Any
 
-from prefectish.caching.validators import duration_only, never_use
+from prefectish.caching.validators import duration_only, never_use, partial_inputs_only, partial_parameters_only
 from prefectish.compat.configuration import __version__, config
 from prefectish.compat.results import Result
 from prefectish.tasks.operators import both, either
 from prefectish.tasks.task import FunctionTask as OwnFunctionTask
 from prefectish.tasks.task import Task as OwnTask
+from prefectish.triggers import bounds_of
 
 #: Options in the order in which they could be given by position.
 _OPTIONS = (
@@ -206,8 +207,12 @@ def _places(loaded: int) -> dict[tuple[str, str], str]:
 
 
 def _function(found: Callable[..., Any] | None) -> dict[str, Any] | None:
-    """Return a trigger or a validator as plain values."""
-    return None if found is None else {"fn": place_of(found), "kwargs": {}}
+    """Return a trigger or a validator as plain values; its `kwargs` are None if what it was made with is not known."""
+    if found is not None and (bounds := bounds_of(found)) is not None:
+        return {"fn": f"prefect.triggers.{found.__name__}", "kwargs": bounds}
+    if isinstance(found, partial_inputs_only | partial_parameters_only):
+        return {"fn": place_of(type(found)), "kwargs": {"validate_on": sorted(found.names)}}
+    return None if found is None else {"fn": place_of(found), "kwargs": {} if inspect.isroutine(found) else None}
 
 
 def described(task: OwnTask[Any]) -> dict[str, Any]:

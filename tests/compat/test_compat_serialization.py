@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 import pytest
+
+import prefectish
+from prefectish.compat import serialization
 
 
 def there_and_back(schema, made):
@@ -47,6 +51,89 @@ def test_parameters():
     )
     assert (type(required), required.required, required.slug) == (Parameter, True, "x")
     assert (optional.required, optional.default) == (False, 3)
+
+
+@pytest.mark.parametrize("name", ["some_failed", "some_successful"])
+def test_triggers_keep_their_bounds(name):
+    from prefect import Task, triggers
+    from prefect.serialization.task import TaskSchema
+
+    task = Task("a", trigger=getattr(triggers, name)(at_least=1, at_most=0.5))
+    told = TaskSchema().dump(task)
+    assert told["trigger"] == {"fn": f"prefect.triggers.{name}", "kwargs": {"at_least": 1, "at_most": 0.5}}
+    assert repr(TaskSchema().load(told).trigger) == f"{name}(at_least=1, at_most=0.5)"
+
+
+@pytest.mark.parametrize("name", ["partial_inputs_only", "partial_parameters_only"])
+@pytest.mark.parametrize("names", [["y", "x"], []])
+def test_validators_keep_their_names(name, names):
+    from prefect import Task
+    from prefect.engine import cache_validators
+    from prefect.serialization.task import TaskSchema
+
+    kind = getattr(cache_validators, name)
+    task = Task("a", cache_for=timedelta(1), cache_validator=kind(names))
+    told = TaskSchema().dump(task)
+    assert told["cache_validator"] == {
+        "fn": f"prefect.engine.cache_validators.{name}",
+        "kwargs": {"validate_on": sorted(names)},
+    }
+    validator = TaskSchema().load(told).cache_validator
+    assert (type(validator), validator.names) == (kind, frozenset(names))
+
+
+class Odd:
+    """A trigger that is an object."""
+
+    def __call__(self, upstream_states):
+        return len(upstream_states) % 2 == 1
+
+    def method(self, upstream_states):
+        return True
+
+
+@pytest.mark.parametrize(
+    "trigger", [Odd(), lambda upstream: True, partial(print, end=""), Odd().method], ids=lambda t: type(t).__name__
+)
+def test_triggers_that_cannot_be_made_anew_are_refused(trigger):
+    from prefect import Task
+    from prefect.serialization.task import TaskSchema
+
+    told = TaskSchema().dump(Task("a", trigger=trigger))
+    with pytest.raises(ValueError, match="trigger of task 'a' cannot be made anew"):
+        TaskSchema().load(told)
+
+
+@pytest.mark.parametrize("required", [True, False])
+def test_parameters_keep_their_class(required):
+    from prefect import Task
+    from prefect.core.parameter import DateTimeParameter
+    from prefect.serialization.task import TaskSchema
+
+    for schema in (TaskSchema(), serialization.ParameterSchema()):
+        again = there_and_back(schema, DateTimeParameter("day", required=required, tags=["a"]))
+        assert (type(again), again.required, again.tags) == (DateTimeParameter, required, {"a"})
+    assert type(there_and_back(TaskSchema(), prefectish.Parameter("x"))) is prefectish.Parameter
+
+    class TuneParameter(Task):
+        pass
+
+    again = there_and_back(TaskSchema(), TuneParameter("tune", max_retries=1, retry_delay=timedelta(1)))
+    assert (type(again), again.max_retries) == (Task, 1)
+
+
+def test_parameters_that_cannot_be_made_anew_are_refused():
+    from prefect import Parameter
+    from prefect.serialization.task import TaskSchema
+
+    class Choice(Parameter):
+        pass
+
+    told = TaskSchema().dump(Choice("x"))
+    with pytest.raises(ValueError, match="parameter 'x' cannot be made anew"):
+        TaskSchema().load(told)
+    with pytest.raises(ValueError, match=r"must be a class of parameters, got prefect\.Task"):
+        TaskSchema().load({**told, "type": "prefect.Task"})
 
 
 def test_an_edge():
@@ -117,12 +204,15 @@ def test_a_schedule_of_ones_own_is_told_as_text():
     from prefect import Flow
     from prefect.schedules import Schedule
     from prefect.schedules.clocks import IntervalClock
+    from prefect.serialization.flow import FlowSchema
 
     def is_odd(moment):
         return moment.day % 2 == 1
 
     told = Flow("odd", schedule=Schedule([IntervalClock(timedelta(days=1))], filters=[is_odd])).serialize()
     assert isinstance(told["schedule"], str)
+    with pytest.raises(ValueError, match="schedule of flow 'odd' cannot be made anew"):
+        FlowSchema().load(told)
 
 
 def test_events_are_in_order():
