@@ -228,6 +228,8 @@ def _recipe(value: Any) -> str | list[Any]:
     if isinstance(recipe, str):
         return recipe
     make, arguments, state, items, pairs = (*recipe, None, None, None, None)[:5]
+    if is_a(value, (set, frozenset)) and type(value).__reduce__ in (set.__reduce__, frozenset.__reduce__):
+        arguments = (frozenset(value),)  # not the list that pickle makes of it, whose order differs between processes
     return [make, arguments, state, None if items is None else list(items), None if pairs is None else dict(pairs)]
 
 

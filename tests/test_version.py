@@ -297,6 +297,19 @@ def test_version_is_the_same_in_every_process(tmp_path: Path) -> None:
 # ---------------------------------------------------------------------- values
 
 
+def test_sets_of_a_class_of_ones_own_differ_by_members_class_and_attributes() -> None:
+    class Words(set[Any]):
+        pass
+
+    named = Words("ab")
+    named.name = "letters"  # type: ignore[attr-defined]
+    given = [Words("ab"), Words("abc"), named, {"a", "b"}, frozenset("ab")]
+    assert len({fingerprint(each) for each in given}) == len(given)
+    one, other = Words([0, 8]), Words([8, 0])
+    assert list(one) != list(other)  # their hashes collide
+    assert fingerprint(one) == fingerprint(other)
+
+
 class Color(Enum):
     RED = 1
     BLUE = 2

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from datetime import timedelta
 from typing import Any
 
@@ -134,6 +137,31 @@ class TestSerialize:
         one, other = a_flow(), a_flow()
         other.set_reference_tasks([other.sorted_tasks()[0]])
         assert one.serialized_hash() == a_flow().serialized_hash() != other.serialized_hash()
+
+
+SCRIPT = """
+from prefectish import compat
+compat.install()
+from prefect import Flow, task
+from prefect.run_configs import UniversalRun
+
+@task(tags=["a", "b", "c"])
+def f():
+    return 1
+
+with Flow("f", run_config=UniversalRun(labels=["d", "e", "g"])) as flow:
+    f()
+print(flow.version, flow.serialized_hash())
+"""
+
+
+def test_version_and_hash_are_the_same_in_every_process():
+    told = set()
+    for seed in ("1", "2", "3"):
+        environment = {**os.environ, "PYTHONHASHSEED": seed}
+        command = [sys.executable, "-c", SCRIPT]
+        told.add(subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout)
+    assert len(told) == 1
 
 
 def test_cached_state_of_a_runner_has_its_inputs():

@@ -22,7 +22,7 @@ def signal_task(message):
 @task(max_retries=0)
 def later():
     if prefect.context.task_run_count == 1:
-        raise signals.RETRY(start_time=datetime.datetime.utcnow())
+        raise signals.RETRY(start_time=datetime.datetime.now(datetime.UTC))
     return "late"
 
 
