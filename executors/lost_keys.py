@@ -89,16 +89,19 @@ def _killed(fault: BaseException, job: Job, watch: LossWatch, first_death: bool)
     evidence = watch.evidence(last, key) if job.solo or first_death or full else {}
     if full and is_of_memory(evidence):
         text = f"its worker {address} ran out of memory, because it could not spill results to its disk: {full}"
-        return Lost(LossCause.CLUSTER_ERROR, detail=text, evidence=evidence)
+        cause, deaths, of_memory = LossCause.CLUSTER_ERROR, 0, False  # no need of the child's own, nor its doing
+    else:
+        cause, deaths, text = LossCause.KILLED_WORKER, 1 if first_death else tolerated + 1, death_in_words(evidence)
+        of_memory = first_death and is_of_memory(evidence)
     return Lost(
-        LossCause.KILLED_WORKER,
-        1 if first_death else tolerated + 1,
+        cause,
+        deaths,
         _position_of(key, job),
         address,
-        death_in_words(evidence),
+        text,
         evidence=evidence or None,
         tolerated=tolerated if first_death else 0,
-        of_memory=first_death and is_of_memory(evidence),
+        of_memory=of_memory,
         share=Share(evidence.get("share", Share.AMONG_OTHERS)),
         asked=is_asked(evidence),
     )

@@ -51,8 +51,8 @@ class Owner:
         record = Record(state or Success(None, 1), due_in_seconds=due_in_seconds)
         return self.advance(*(Receipt(job, [(0, record)]) for job in jobs))
 
-    def lose(self, job):
-        return self.advance(Receipt(job, [], Lost("killed-worker", 4)))
+    def lose(self, *jobs, lost=Lost("killed-worker", 4)):  # noqa: B008
+        return self.advance(*(Receipt(job, [], lost) for job in jobs))
 
     def states(self):
         return self.progress.states()[-1].map_states
@@ -164,3 +164,20 @@ def test_suspect_whose_worker_somebody_restarts_is_not_to_blame():
     (state,) = owner.states()
     assert state.message == "worker died 1 time while running work-1[0]"
     assert owner.progress.done
+
+
+@pytest.mark.parametrize("tolerated", [0, 3])
+def test_rows_of_a_batch_whose_worker_could_not_spill_are_submitted_again_one_by_one(tolerated):
+    """Other workers may have room; one that has none is to blame for no row."""
+    full = Lost("cluster-error", detail="a full disk", evidence={"signal": "SIGKILL"}, tolerated=tolerated)
+    owner = Owner(3, batch_size=3)
+    again = owner.lose(*owner.jobs, lost=full)
+    assert [(job.index, job.batch) for job in again] == [(0, None), (1, None), (2, None)]
+    assert owner.tell(*again[1:]) == []
+    (alone,) = [job for _ in range(tolerated + 1) for job in owner.lose(*owner.jobs, lost=full)][-1:]
+    assert (alone.index, alone.solo) == (0, True)
+    owner.lose(alone, lost=full)
+    assert owner.progress.done
+    first, *others = owner.states()
+    assert (first.cause, first.message) == ("cluster-error", "work-1[0] was lost: a full disk")
+    assert [type(state) for state in others] == [Success] * 2

@@ -2,20 +2,86 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
+import shutil
 import subprocess
 from contextlib import contextmanager
 
 import dask
 import pytest
-from distributed import Client, LocalCluster
+from distributed import Client, LocalCluster, Status
+from distributed.spill import SpillBuffer
 from real import kinds
 
 from prefectish import Flow, task
 from prefectish.executors import DaskExecutor
+from prefectish.executors.spilling import tell_of
 
-pytestmark = [pytest.mark.time_limit(280), pytest.mark.fault]
+SPILL_LOG = logging.getLogger("distributed.spill")
+
+
+class Worker:
+    """A worker with a real buffer, whose folder is gone."""
+
+    def __init__(self, address, folder, told):
+        self.address, self.status, self.told = address, Status.running, told
+        self.data = SpillBuffer(str(folder), target=100)
+        shutil.rmtree(folder)
+
+    def log_event(self, topic, message):
+        if self.told is None:
+            raise OSError("the connection is closed")
+        self.told.append((topic, message["worker"]))
+
+    def spill(self):
+        for name in ("one", "two"):
+            self.data[name] = b"x" * 90
+        return sorted(self.data)
+
+
+@pytest.fixture
+def make(tmp_path, monkeypatch):
+    """Return a function that makes workers which cannot spill."""
+
+    def make_workers(told, *names):
+        monkeypatch.setattr(SPILL_LOG, "handlers", [])  # those of pytest keep the lines, and by them the workers
+        monkeypatch.setattr(SPILL_LOG, "propagate", False)
+        for limit in SPILL_LOG.filters:  # to a line in ten seconds
+            monkeypatch.setattr(limit, "filter", lambda record: True)
+        workers = [Worker(name, tmp_path / name, told) for name in names]
+        for worker in workers:
+            tell_of(worker)
+            tell_of(worker)
+        return workers
+
+    return make_workers
+
+
+def test_worker_that_cannot_spill_names_itself_and_no_other_of_its_process(make):
+    told = []
+    _, second = make(told, "first", "second")
+    assert second.spill() == ["one", "two"]
+    assert told == [("prefectish-spilling", "second")] * len(told) != []
+
+
+def test_workers_that_are_closed_or_gone_are_not_kept_and_tell_nothing(make):
+    told = []
+    workers = make(told, "first", "second", "third")
+    assert len(SPILL_LOG.handlers) == 1
+    workers[0].status = Status.closed
+    workers[0].spill()
+    assert told == []
+    workers.clear()
+    gc.collect()
+    assert SPILL_LOG.handlers == []
+
+
+def test_what_goes_wrong_while_a_worker_tells_does_not_reach_its_spilling(make, capsys):
+    (worker,) = make(None, "alone")
+    assert worker.spill() == ["one", "two"]
+    assert "the connection is closed" in capsys.readouterr().err
 
 
 @contextmanager
@@ -32,6 +98,8 @@ def small_disk(folder, size):
         subprocess.run(["umount", "-l", folder], check=False)
 
 
+@pytest.mark.time_limit(280)
+@pytest.mark.fault
 def test_w31_full_disk_of_a_worker_is_named_and_no_child_is_blamed(tmp_path, caplog):
     """Results of 640 MB on a worker of 400 MB, which can spill 30 of them."""
 

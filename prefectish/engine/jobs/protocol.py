@@ -85,6 +85,11 @@ class Lost(Struct):
         self.worker = worker  # address of the last worker, if known
         self.detail = detail  # what the infrastructure reported, in words
 
+    @property
+    def is_death(self) -> bool:
+        """Whether a worker died, whatever it died of: what was on it may run again, one by one or alone."""
+        return self.cause is LossCause.KILLED_WORKER or bool(self.evidence)
+
 
 class RunnableFlow(Protocol):
     """What a run asks of its flow, a :class:`prefectish.Flow` or a flow function, beside its plan."""

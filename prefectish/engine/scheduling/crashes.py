@@ -136,11 +136,11 @@ class CrashPolicy:
             self.end_crashed(lost, now)
             return
         position = lost.position if lost.position is not None and awaited >> lost.position & 1 else _first(awaited)
-        if lost.cause is LossCause.KILLED_WORKER and job.batch is not None:
+        if lost.is_death and job.batch is not None:
             return  # the rows of a batch that was lost are submitted again one by one
         suspect = Suspect(chain, map_row, position)
         alone = job.solo and self.suspects.is_current(chain, map_row)
-        if lost.cause is LossCause.KILLED_WORKER and not alone:
+        if lost.is_death and not alone:
             after = self._after_death(suspect, lost)
             if after is Next.ALONE:
                 self.changes.wait_row(chain, map_row, position)
@@ -187,7 +187,7 @@ class CrashPolicy:
         chain, map_row, position = suspect
         step_state = chain.step_states[position]
         counted = self.suspects.deaths.get((step_state.step.number, map_row.row))
-        if counted is not None and lost.tolerated:
+        if counted is not None and lost.tolerated and lost.deaths:
             lost = lost.replace(deaths=counted.begun)
         crashed = _crashed(step_state, map_row.row, lost)
         self.changes.end_position(chain, map_row, position, crashed)
