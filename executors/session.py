@@ -44,7 +44,7 @@ from prefectish.executors.first_calls import TaskChecks
 from prefectish.executors.first_death import FirstDeath
 from prefectish.executors.follow import followed_keys, is_blamed, upcoming_key
 from prefectish.executors.held_results import BatchPart, HeldFuture, batch_records, held_record
-from prefectish.executors.listeners import register_listeners
+from prefectish.executors.listeners import register_listeners, unsubscribe
 from prefectish.executors.load_check import BUSY_WAIT, IDLE_WAIT, LARGE, LoadFailure, check_chain
 from prefectish.executors.lost_keys import LossWatch, NoAnswer, describe_loss
 from prefectish.executors.lower import (
@@ -634,6 +634,7 @@ class ClusterSession:
         """Cancel what is still open: nothing of the run starts any more."""
         if self.shipment is not None:
             self.shipment.close()
+        unsubscribe(self.client)
         futures = [entry.future for entry in self.open_keys.values()]
         self.open_keys.clear()
         self.chains.clear()
