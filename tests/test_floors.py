@@ -25,6 +25,7 @@ FLOORS = [
     [
         "prefectish.errors",
         "prefectish.callable_pickling",
+        "prefectish.exception_classes",
         "prefectish.exception_pickling",
         "prefectish.config",
         "prefectish.deployable",

@@ -173,7 +173,7 @@ def test_failure_that_is_kept_is_caught_by_its_class_in_a_resumed_flow_function(
 
     @task(result=LocalResult(str(tmp_path / "results")))
     def parse(x):
-        raise Refused("db", x)
+        raise ConnectionResetError(f"db:{x} refused")
 
     @flow
     def parses():
@@ -189,3 +189,33 @@ def test_failure_that_is_kept_is_caught_by_its_class_in_a_resumed_flow_function(
     (tmp_path / "mended").touch()
     assert parses.resume(run_id, executor=executor, history=store).is_successful()
     assert seen == ["db:5432 refused"] * 2
+
+
+@pytest.mark.parametrize("kind", ["graph", "function"])
+def test_f18_type_is_no_other_of_the_same_name(executor, kind, tmp_path):
+    """A library's own ConnectionError is not Python's, though the library is not loaded where the run is resumed."""
+
+    def of_netlib():
+        return type("ConnectionError", (Exception,), {"__module__": "netlib"})
+
+    @task(result=LocalResult(str(tmp_path / "results")), name="parse")
+    def parse(n):
+        if not (tmp_path / "mended").exists():
+            raise of_netlib()("its own") if n == 0 else ConnectionError("of Python")
+        return n
+
+    with Flow("parses") as parses:
+        parse.map([0, 1])
+    if kind == "function":
+        parses = flow(lambda: parse.map([0, 1]).result(), name="parses")
+    store = str(tmp_path / "history.db")
+    run_id = parses.run(executor=executor, history=store).context["flow_run_id"]
+
+    def again(where):
+        parses.resume(run_id, executor=executor, history=store, where=where)
+        children = history.run(run_id, store).children("parse-1")
+        return {child.index for child in children if child.state == "Success"}
+
+    (tmp_path / "mended").touch()
+    assert again(ConnectionError) == {1}
+    assert again(of_netlib()) == {0, 1}

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
+from heapq import merge
 
 from sqlalchemy import update
 
@@ -50,15 +51,19 @@ def due_events(
     [1, 2]
     """
     begin = datetime.fromtimestamp(since, UTC)
-    found: list[ClockEvent] = []
-    for schedule in schedules:
-        for event in schedule.events(begin):
-            if event.instant.timestamp() > now:
-                break
-            if not (catch_up or schedule.catch_up):
-                found = [e for e in found if not e.is_for(event) or e.instant.timestamp() > now - late]
-            found.append(event)
-    return sorted(found, key=lambda event: event.instant)
+    certain: list[ClockEvent] = []
+    others: list[ClockEvent] = []
+    for event, is_certain in merge(*[_of(each, begin, catch_up) for each in schedules], key=lambda due: due[0].instant):
+        if event.instant.timestamp() > now:
+            break
+        others = [e for e in others if e.instant.timestamp() > now - late or not e.is_for(event)]
+        (certain if is_certain else others).append(event)
+    return sorted(certain + others, key=lambda event: event.instant)
+
+
+def _of(schedule: Schedule, begin: datetime, catch_up: bool) -> Iterator[tuple[ClockEvent, bool]]:
+    """Yield the events of a schedule, and whether they are not left out."""
+    return ((event, catch_up or schedule.catch_up) for event in schedule.events(begin))
 
 
 def plan(store: HistoryStore, deployment: Deployment, now: float) -> int:
