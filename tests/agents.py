@@ -15,8 +15,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -100,13 +99,21 @@ class Site:
             values = {"run": str(number), "seconds": seconds, "items": list(range(children))}
             self.asked.append(self.deployment.run(values))
 
-    def follow(self, times: Sequence[datetime]) -> None:
-        """Deploy the flow anew, to run at times."""
+    def are_ready(self) -> bool:
+        """Whether all agents look for runs: how long their processes take to begin depends on the machine."""
+        logs = [(self.folder / f"agent-{number}.log").read_text() for number in self.agents]
+        return all("takes runs from" in log for log in logs)
+
+    def follow(self, count: int, ahead: float) -> datetime:
+        """Deploy the flow anew, to run at times that begin so many seconds from now; return the last one."""
+        begin = datetime.now(UTC) + timedelta(seconds=ahead)
+        times = [begin + timedelta(seconds=2 * number) for number in range(count)]
         values = {"run": "planned", "seconds": 0.0, "items": [0]}
         schedule = Schedule([DatesClock(times)])
         self.deployment = self.flow.deploy(
             "site", store=self.store, parameters=values, schedule=schedule, overlap="allow"
         )
+        return times[-1]
 
     def wait_for_planned(self, last: datetime, timeout: float) -> Outcome:
         """Wait until agents have planned all times up to the last one, and all runs are over."""

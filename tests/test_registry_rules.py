@@ -10,8 +10,9 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from importlib.util import find_spec
+from itertools import permutations
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -36,10 +37,11 @@ from prefectish.registry import attached, deploying, drive, driver, queue
 from prefectish.registry.agent import Agent
 from prefectish.registry.deployment import Content, Deployment, register
 from prefectish.registry.options import DeploymentOptions
-from prefectish.registry.planning import plan
+from prefectish.registry.planning import due_events, plan
 from prefectish.registry.source import SourceChanged, source_of
-from prefectish.schedules import IntervalSchedule
+from prefectish.schedules import IntervalSchedule, Schedule
 from prefectish.schedules.as_json import to_json as schedule_json
+from prefectish.schedules.clocks import DatesClock
 
 LIMIT = 60.0
 HOURLY = schedule_json(IntervalSchedule(timedelta(hours=1)))
@@ -273,6 +275,36 @@ def begun_by_agents_whose_clocks_differ(store: HistoryStore) -> None:
     assert times[-1] >= start + 600 - EVERY - TURN
     assert all(-90 <= late <= TURN for _, late in begun)
     assert not queue.waiting(store)
+
+
+NOW = datetime(2026, 5, 1, 12, tzinfo=UTC)
+
+
+def at(*seconds: float, catch_up: bool = False, **parameters: Any) -> Schedule:
+    """Return a schedule of times so many seconds ago."""
+    times = [NOW - timedelta(seconds=each) for each in sorted(seconds, reverse=True)]
+    return Schedule([DatesClock(times, parameter_defaults=parameters)], catch_up=catch_up)
+
+
+@pytest.mark.parametrize(
+    ("schedules", "made_up"),
+    [
+        ([at(10), at(3600)], [10]),
+        ([at(10, 7200), at(3600)], [10]),
+        ([at(7200, 1800), at(3600, 900)], [900]),
+        ([at(100, 10), at(110, 3600)], [110, 100, 10]),
+        ([at(10, x=1), at(3600, x=2)], [3600, 10]),
+        ([at(10), at(7200, 3600, catch_up=True)], [7200, 3600, 10]),
+        ([at(7200), at(3600, catch_up=True)], [3600]),
+    ],
+)
+def test_of_times_of_several_schedules_that_were_missed_the_last_is_made_up_for(
+    schedules: list[Schedule], made_up: list[float]
+) -> None:
+    begin = NOW.timestamp() - 86400
+    for order in permutations(schedules):
+        events = due_events(order, begin, NOW.timestamp(), catch_up=False, late=120.0)
+        assert [(NOW - event.instant).total_seconds() for event in events] == made_up
 
 
 def test_times_of_a_schedule_are_followed_once_by_agents_whose_clocks_differ(store: HistoryStore) -> None:
