@@ -229,6 +229,11 @@ def shorten(text: str) -> str:
     return f"{text[:MAX_TEXT_LENGTH]}… (cut, {len(text)} characters)"
 
 
+def is_cut(text: str) -> bool:
+    """Whether a text ends with the mark of :func:`shorten`."""
+    return text.endswith(" characters)") and "… (cut, " in text[-40:]
+
+
 def describe(error: BaseException) -> str:
     """Return the repr of an exception, cut to `MAX_TEXT_LENGTH`, even if its `__repr__` raises."""
     return _safe_text(repr, error)

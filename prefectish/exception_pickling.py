@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import builtins
 import re
-import sys
 from collections.abc import Iterator
 from typing import Any
 
 from prefectish.errors import RemoteError, describe, shorten, text_of
+from prefectish.exception_classes import class_of
 from prefectish.interrupting import is_users
 from prefectish.kinds import is_a
 
@@ -106,7 +105,7 @@ def from_record(type_name: str, text: str, traceback: str | None) -> BaseExcepti
     from another process; and it stands for an exception of a class that is not known here, or would show another text.
     """
     stand_in = RemoteError(type_name, text, traceback)
-    cls = _class_of(type_name, traceback or "")
+    cls = class_of(type_name, text, traceback)
     if cls is None:
         return stand_in
     for arguments in _arguments(cls, text):
@@ -126,15 +125,6 @@ def _made(cls: type[Exception], arguments: tuple[Any, ...]) -> Exception:
     own = next(base for base in cls.__mro__ if "__init__" in vars(base) and base.__module__ == "builtins")
     vars(own)["__init__"](error, *arguments)
     return error
-
-
-def _class_of(name: str, traceback: str) -> type[Exception] | None:
-    """Return the class of exceptions with a name; its last line in a traceback says in which module it is."""
-    found = [getattr(builtins, name, None), getattr(sys.modules.get("__main__"), name, None)]
-    for path in re.findall(rf"^((?:\w+\.)+){re.escape(name)}(?::|$)", traceback, re.MULTILINE)[-1:]:
-        found.insert(0, getattr(sys.modules.get(path[:-1]), name, None))
-    classes = (cls for cls in found if isinstance(cls, type) and issubclass(cls, Exception) and cls.__name__ == name)
-    return next((cls for cls in classes if not issubclass(cls, RemoteError)), None)
 
 
 def _arguments(cls: type[Exception], text: str) -> Iterator[tuple[Any, ...]]:

@@ -22,6 +22,8 @@ from prefectish.engine.scheduling.rows import Rows
 from prefectish.engine.scheduling.run_state import StepChain, StepState
 from prefectish.engine.state import Retrying, State, TriggerFailed
 from prefectish.engine.worker.attempt_context import BEFORE_TURN
+from prefectish.errors import RemoteError
+from prefectish.exception_classes import can_be_of
 from prefectish.kinds import is_a
 
 #: Jobs of one row get numbers of their own each time the row is taken back: no key may be used twice.
@@ -52,8 +54,7 @@ def chooser(where: Any) -> Callable[[int, State], bool]:
         return lambda row, state: described(state)[0] == where
     types = where if isinstance(where, tuple) else (where,)
     if all(isinstance(kind, type) and issubclass(kind, BaseException) for kind in types):
-        names = {kind.__name__ for kind in types}
-        return lambda row, state: is_a(state.result, types) or described(state)[0] in names
+        return lambda row, state: _is_of(state, types)
     if callable(where):
         return lambda row, state: bool(where(state))
     if hasattr(where, "children"):
@@ -62,6 +63,23 @@ def chooser(where: Any) -> Callable[[int, State], bool]:
     raise TypeError(
         f"where must be an exception type, its name, a function of the state, or a group of failures, got {where!r}"
     )
+
+
+def _is_of(state: State, types: tuple[type[BaseException], ...]) -> bool:
+    """Whether a failure is of one of some types: of what is known in words only, whether it may be."""
+    result = state.result
+    if is_a(result, types):
+        return True
+    name, text = described(state)
+    if is_a(result, BaseException) and not is_a(result, RemoteError):
+        return any(_is_made_again(kind, type(result)) for kind in types)
+    traceback = result.traceback if is_a(result, RemoteError) else None
+    return any(can_be_of(kind, name, text, traceback) for kind in types)
+
+
+def _is_made_again(kind: type, other: type) -> bool:
+    """Whether a class is another one, or a base of it, after its module was run again, as cells of a notebook are."""
+    return (kind.__module__, kind.__qualname__) in ((each.__module__, each.__qualname__) for each in other.__mro__)
 
 
 def chooser_in_run(where: Any) -> Callable[[str, int | None, State], bool]:
