@@ -23,11 +23,16 @@ MAX_VALUE_LENGTH = 100
 MAX_TASKS_SHOWN = 40
 #: Maximum number of reasons in an error.
 MAX_REASONS = 3
-#: In the schema of a type that takes more than the schema says, since code of its own converts what it is given.
+#: In the schema of a type that takes more than the schema says, since it converts what it is given.
 CONVERTS = "x-converts"
 _CONVERTING = frozenset(
     ("function-before", "function-plain", "function-wrap", "named-tuple", "call", "generator", "complex")
 )
+# Of texts, and in the configuration of models: what a text is made of, or into, before its length is looked at.
+_CONVERTING_TEXTS = (
+    "coerce_numbers_to_str", "str_strip_whitespace", "str_to_lower", "str_to_upper",
+    "strip_whitespace", "to_lower", "to_upper",
+)  # fmt: skip
 _TYPES: Mapping[str, Any] = {
     "string": str, "integer": int, "number": float, "boolean": bool, "null": None, "array": list, "object": dict,
 }  # fmt: skip
@@ -98,7 +103,7 @@ def schema_of(annotation: Any, default: Any = None) -> dict[str, Any]:
 
 
 def _converts(core: Any) -> bool:
-    """Whether code of its own decides what a type takes, somewhere in what pydantic made of it."""
+    """Whether a type takes more than its schema says, somewhere in what pydantic made of it."""
     if isinstance(core, list | tuple):
         return any(map(_converts, core))
     if not isinstance(core, Mapping):
@@ -106,7 +111,7 @@ def _converts(core: Any) -> bool:
     kind = core.get("type")
     if kind == "enum" and core["cls"]._missing_.__func__ is not Enum._missing_.__func__:  # type: ignore[attr-defined]
         return True
-    if kind in _CONVERTING:
+    if kind in _CONVERTING or any(core.get(name) is True for name in _CONVERTING_TEXTS):
         return True
     return any(_converts(part) for name, part in core.items() if name not in ("metadata", "serialization"))
 

@@ -276,7 +276,32 @@ class Order(pydantic.BaseModel):
     parts: list[Order] = pydantic.Field(default_factory=list)
 
 
+class Address(pydantic.BaseModel):
+    """Texts are made of numbers."""
+
+    model_config = pydantic.ConfigDict(coerce_numbers_to_str=True)
+    zip_code: str
+
+
+class Code(pydantic.BaseModel):
+    """Texts lose their spaces before their length counts."""
+
+    model_config = pydantic.ConfigDict(str_strip_whitespace=True)
+    code: Annotated[str, pydantic.Field(max_length=2)]
+
+
+class Loud(pydantic.BaseModel):
+    model_config = pydantic.ConfigDict(str_to_upper=True)
+    code: Annotated[str, pydantic.Field(min_length=2)]
+
+
+@pydantic.dataclasses.dataclass(config=pydantic.ConfigDict(str_to_lower=True))
+class Quiet:
+    code: Annotated[str, pydantic.Field(min_length=2)]
+
+
 JSON_VALUES: list[Any] = [
+    {"zip_code": 1234}, {"code": " ab "}, {"code": "\u00df"}, {"code": "\u0130"}, " ab ", "\u00df",
     None, True, 0, 3, -1, 1.5, 3.0, "3", "1.5", "eu", "many", "", "true", "2026-03-01", "2026-03-01T12:00Z", "PT1H",
     "12:30", "6b0ce253-0000-4000-8000-000000000000", "10MB", "127.0.0.1", [], [1, 2], ["3", 4], ["many"], [[1]], {},
     {"a": 1}, {"a": "many"}, {"width": "3"}, {"left": 1, "right": 2}, [None],
@@ -287,7 +312,10 @@ JSON_TYPES: list[Any] = [
     int, float, str, bool, list[int], list[list[int]], tuple[int, int], set[int], dict[str, int], dict[int, int],
     int | None, int | str, Literal["eu", "us"], Literal[1, 2], Size, list[Size], Region, Lenient, Order, list[Order],
     Pair, date, datetime, timedelta, Decimal, UUID, Path, bytes, complex, IPv4Address, Iterable[int], Sequence[int],
-    pydantic.ByteSize, Any,
+    pydantic.ByteSize, Any, Address, list[Address], Code, dict[str, Code], Loud, Quiet,
+    Annotated[str, pydantic.Field(max_length=2), pydantic.StringConstraints(strip_whitespace=True)],
+    Annotated[str, pydantic.Field(coerce_numbers_to_str=True)],
+    Annotated[str, pydantic.StringConstraints(to_upper=True, min_length=2)],
     Annotated[int, pydantic.Field(ge=0)], Annotated[str, pydantic.Field(max_length=2)], Point, list[Point],
     Annotated[int, pydantic.BeforeValidator(lambda value: 7)], Annotated[list[int], pydantic.Field(min_length=1)],
 ]  # fmt: skip
