@@ -363,7 +363,7 @@ def test_command_approves_in_a_new_process_each_time(program, store):
     assert done.returncode == 5, done.stderr
     shown = command("show", run_id, store=store).stdout
     assert "paused: ask[1]: how often b? (must be int, got 'many'" in shown
-    assert f"prefectish approve {run_id}" in shown
+    assert f"prefectish approve {run_id} --executor local --history {store} [--task NAME]" in shown
     (paused,) = json.loads(command("show", run_id, "--json", store=store).stdout)["paused"]
     assert (paused["slug"], paused["index"], paused["state"]) == ("ask-1", 1, "Paused")
     done = command("approve", run_id, "--input", "3", store=store)
@@ -377,7 +377,8 @@ def test_command_approves_in_a_new_process_each_time(program, store):
 def test_command_can_leave_the_resuming_to_another(program, store):
     run_id = json.loads(command("run", str(program), "--json", store=store).stdout)["id"]
     done = command("approve", run_id, "--no-resume", "--input", "1", store=store)
-    assert (done.returncode, done.stdout.strip()) == (0, f"approved; resume with: prefectish resume {run_id}")
+    told = f"approved; resume with: prefectish resume {run_id} --history {store}"
+    assert (done.returncode, done.stdout.strip()) == (0, told)
     done = command("resume", run_id, store=store)
     assert done.returncode == 0, done.stderr
     assert "rows ['a', 'b']" in done.stdout

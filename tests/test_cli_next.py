@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -18,7 +19,8 @@ from typer.testing import CliRunner
 
 from prefectish import __version__, history
 from prefectish.cli.app import app
-from prefectish.cli.next_command import NextCommand
+from prefectish.history.store import open_store
+from prefectish.next_command import NextCommand
 from prefectish.process_tree import process_name
 from prefectish.secrets import masking
 
@@ -102,6 +104,63 @@ def test_secret_in_a_parameter_is_not_printed(monkeypatch: pytest.MonkeyPatch) -
     assert NextCommand(None, ["token=hunter22"]).resume_command("resume", "r1").endswith('-p token="$PREFECTISH_TOKEN"')
     monkeypatch.setenv("PREFECTISH_MINE", "hunter22")
     assert NextCommand(None, ["token=hunter22"]).resume_command("resume", "r1").endswith('-p token="$PREFECTISH_MINE"')
+
+
+@pytest.mark.parametrize(
+    ("place", "option"),
+    [
+        ("{home}/history.db", ""),
+        ("{home}/other.db", " --history {home}/other.db"),
+        ("sqlite:///{home}/other.db?journal=delete", " --history 'sqlite:///{home}/other.db?journal=delete'"),
+        ("postgresql://me@db/runs", " --history postgresql://me@db/runs"),
+        ("postgresql://me:pw@db/runs", ' --history "$PREFECTISH_HISTORY"'),
+        ("postgresql://me@db/runs?password=pw", ' --history "$PREFECTISH_HISTORY"'),
+    ],
+    ids=["home", "file", "journal", "server", "password", "password-in-query"],
+)
+def test_commands_name_the_history_unless_it_is_the_one_they_find(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str, option: str
+) -> None:
+    monkeypatch.setenv("PREFECTISH_HOME", str(tmp_path))
+    monkeypatch.delenv("PREFECTISH_HISTORY", raising=False)
+    told = NextCommand.of_history(place.format(home=tmp_path)).command("failures", "r1", "--all")
+    assert told == f"prefectish failures r1 --all{option.format(home=tmp_path)}"
+
+
+def test_home_history_in_the_mode_of_the_settings_is_found_by_commands(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PREFECTISH_HOME", str(tmp_path))
+    monkeypatch.setenv("PREFECTISH_HISTORY_JOURNAL", "delete")
+    opened = open_store(None)
+    assert NextCommand.of_history(opened.address).command("show", "r1") == "prefectish show r1"
+
+
+OWN = """
+from prefectish import flow, task
+
+@task
+def load(x):
+    raise ValueError(f"bad {x}")
+
+@flow(history="PLACE")
+def example():
+    return load.map([1, 2, 3])
+"""
+
+
+def test_commands_in_logs_and_last_lines_work_where_the_flow_says_which_history(tmp_path: Path) -> None:
+    file, place = tmp_path / "own_flow.py", str(tmp_path / ("long " * 20) / "h.db")
+    Path(place).parent.mkdir()
+    file.write_text(OWN.replace("PLACE", place))
+    done = shell(f"prefectish run {file}", PREFECTISH_HOME=str(tmp_path))
+    assert done.returncode == 1, done.stderr
+    (logged,) = re.findall(r"`(prefectish failures .*?)`", done.stderr)
+    for line in (logged, printed(done.stdout, "show failures")):
+        shown = CliRunner().invoke(app, shlex.split(line)[1:])
+        assert (shown.exit_code, "ValueError: bad" in shown.output) == (0, True), (line, shown.output)
+    again = shell(printed(done.stdout), PREFECTISH_HOME=str(tmp_path))
+    assert "Failed" in again.stdout, again.stderr
 
 
 SLOW = """

@@ -17,6 +17,7 @@ from prefectish.engine.scheduling.events import FailureEvent
 from prefectish.engine.state import Crashed, Failed, Retrying, Success, TimedOut
 from prefectish.engine.worker.logs import digest
 from prefectish.executors import LocalDaskExecutor, LocalExecutor
+from prefectish.next_command import NextCommand
 from prefectish.triggers import all_finished
 
 
@@ -52,7 +53,7 @@ def failed(text="no", **context):
     ],
 )
 def test_line_tells_the_attempt_the_cause_and_what_comes_next(caplog, failure, text):
-    log = FailureLog("run", False)
+    log = FailureLog("run", None)
     log.note(failure)
     assert [digest.text_of(record).split(maxsplit=2)[2] for record in caplog.records] == [text]
     level = logging.WARNING if isinstance(failure.state, Retrying) else logging.ERROR
@@ -60,7 +61,7 @@ def test_line_tells_the_attempt_the_cause_and_what_comes_next(caplog, failure, t
 
 
 def test_line_of_a_process_that_died_has_its_last_words(caplog):
-    FailureLog("run", False).note(event(Crashed("died", evidence={"log": ["boom"]})))
+    FailureLog("run", None).note(event(Crashed("died", evidence={"log": ["boom"]})))
     assert caplog.records[0].getMessage().splitlines() == ["crashed: died", "  boom"]
 
 
@@ -69,7 +70,7 @@ def test_exception_that_came_as_bytes_is_named_without_loading_it():
 
 
 def test_first_failure_of_a_cause_is_logged_and_then_powers_of_ten(caplog):
-    log = FailureLog("run", False)
+    log = FailureLog("run", None)
     for row in range(120):
         log.note(event(failed(f"no {row}"), row=row))
     log.note(event(failed("other"), row=120))
@@ -85,15 +86,15 @@ def test_first_failure_of_a_cause_is_logged_and_then_powers_of_ten(caplog):
 
 
 def test_recorded_run_says_where_all_failures_are(caplog):
-    log = FailureLog("run-7", True)
+    log = FailureLog("run-7", NextCommand(history="h.db"))
     for row in range(2):
         log.note(event(failed(), row=row))
     log.end()
-    assert caplog.messages[-1].endswith("(2 in all); `prefectish failures run-7` and `logs` show them")
+    assert caplog.messages[-1].endswith("(2 in all); `prefectish failures run-7 --history h.db` and `logs` show them")
 
 
 def test_retries_are_counted_apart_from_failures(caplog):
-    log = FailureLog("run", False)
+    log = FailureLog("run", None)
     for row in range(RETRIES + 2):
         log.note(event(Retrying("again", OSError("slow")), row=row, retries=1, due=1.0))
     log.note(event(failed()))
@@ -107,7 +108,7 @@ def test_retries_are_counted_apart_from_failures(caplog):
 
 
 def test_texts_that_all_differ_are_counted_together_after_some(caplog):
-    log = FailureLog("run", False)
+    log = FailureLog("run", None)
     for row in range(500):
         log.note(event(failed(f"odd{'x' * row}"), row=row))
     assert len(log.causes()) == MAX_CAUSES + 1
@@ -122,7 +123,7 @@ def test_live_view_keeps_failures_off_the_error_output(capsys, monkeypatch):
     monkeypatch.setattr(logging.root, "handlers", [])
     monkeypatch.setattr(top, "handlers", [capture.handler])
     for is_live, shown in ((True, 0), (False, 1)):
-        log = FailureLog("run", False, lambda is_live=is_live: is_live)
+        log = FailureLog("run", None, lambda is_live=is_live: is_live)
         log.note(event(failed()))
         log.end()
         assert capsys.readouterr().err.count("load[3]: failed") == shown
@@ -133,7 +134,7 @@ def test_run_that_ends_before_its_view_is_drawn_writes_its_failures(capsys, monk
 
     monkeypatch.setattr(logging.root, "handlers", [])
     monkeypatch.setattr(logging.getLogger("prefectish"), "handlers", [capture.handler])
-    log = FailureLog("run", False, lambda: None)
+    log = FailureLog("run", None, lambda: None)
     log.note(event(failed()))
     assert capsys.readouterr().err == ""
     log.end()

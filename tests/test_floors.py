@@ -49,7 +49,7 @@ FLOORS = [
         "prefectish.secrets.masking",
         "prefectish.secrets.output_masking",
     ],
-    ["prefectish.validation", "prefectish.hashing", "prefectish.hashing.*"],
+    ["prefectish.validation", "prefectish.hashing", "prefectish.hashing.*", "prefectish.next_command"],
     [
         "prefectish.engine.capture",
         "prefectish.engine.clock",

@@ -39,7 +39,7 @@ def test_levels_of_the_client_apply(caplog):
 
 def test_handler_is_installed_while_a_run_is_active():
     top = logging.getLogger("prefectish")
-    with listening("one") as settings, listening("two"):
+    with listening("one", None) as settings, listening("two", None):
         assert handler in top.handlers
         assert settings(True).kept
         assert not settings(False).kept

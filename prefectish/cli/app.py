@@ -14,8 +14,8 @@ import typer
 from prefectish.cli import showing, watching
 from prefectish.cli.cleaning import find_garbage
 from prefectish.cli.loading import load_executor, parse_parameters, parse_value
-from prefectish.cli.next_command import NextCommand, executor_options
 from prefectish.cli.one_line_errors import OneLineErrors
+from prefectish.display.recorded import commands, run_of
 from prefectish.engine import clock
 from prefectish.engine.context import get_logger
 from prefectish.engine.driver.interrupts import stopped_by
@@ -27,6 +27,7 @@ from prefectish.flow_source import origin_of
 from prefectish.flows import Flow
 from prefectish.history import RunRow, schema
 from prefectish.history.cells import MOST
+from prefectish.next_command import NextCommand, executor_options
 from prefectish.parameters import Parameter
 from prefectish.safe_repr import printable
 from prefectish.tasks.collections import Constant
@@ -218,7 +219,9 @@ def approve(
         except ValueError as error:
             raise typer.BadParameter(str(error)) from None
         if loaded is None:
-            print(f"approved; resume with: prefectish resume {found.id}{'' if source else ' FILE.py:name'}")
+            unnamed = None if found.source else flow or "FILE.py:name"
+            again = NextCommand(unnamed, param, history, executor, address)
+            print(f"approved; resume with: {again.resume_command('resume', found.id)}")
             return
         again = NextCommand(None if origin_of(loaded) else flow, param, history, executor, address)
         _finish(lambda: loaded.resume(found.id, parameters=values, **options), again, as_json, quiet)
@@ -273,12 +276,19 @@ def _show_state(
     if stop is not None:
         told = f"{stop}: {type(state).__name__ if counts is None else counts.stopped_text()}"
     print(f"{told} (run {run_id})")
+    again = _where_recorded(again, state)
     if state.is_failed():
         print(f"show failures: {again.command('failures', run_id)}")
     if any("Paused" in counts for _, counts, _ in rows):
         print(f"approve: {again.resume_command('approve', run_id)} [--input ANSWER]")
     elif not state.is_successful():
         print(f"resume: {again.resume_command('resume', run_id, *['--retry-failed'] * state.is_failed())}")
+
+
+def _where_recorded(again: NextCommand, state: State) -> NextCommand:
+    """Return commands that name the history if an option of the flow does, and no option of the command."""
+    recorded = run_of(state) if again.history is None else None
+    return again if recorded is None else again._replace(history=commands(recorded).history)
 
 
 def _first_error(state: State) -> str | None:
@@ -333,7 +343,8 @@ def show(
                 watching.watch_run(found)
             found = _recorded_run(found.id, history)
         showing.show_run(found)
-        for line in (*showing.pause_and_notice_lines(found), *_next_commands(found, history)):
+        again = _about(found, history)
+        for line in (*showing.pause_and_notice_lines(found, again), *_next_commands(found, again)):
             print(printable(line))
 
 
@@ -360,12 +371,16 @@ def schedule(
             print("no more runs", file=sys.stderr)
 
 
-def _next_commands(run: RunRow, history: str | None) -> list[str]:
-    """Return commands for a run that did not succeed; its parameters are not recorded."""
+def _about(run: RunRow, history: str | None) -> NextCommand:
+    """Return the commands about a run that was found in a history; its parameters are not recorded."""
+    executor, address = executor_options(run.executor)
+    return NextCommand(None if run.source else "FILE.py:name", (), history, executor, address)
+
+
+def _next_commands(run: RunRow, again: NextCommand) -> list[str]:
+    """Return commands for a run that did not succeed."""
     if run.state == "Success" or run.paused():
         return []
-    executor, address = executor_options(run.executor)
-    again = NextCommand(None if run.source else "FILE.py:name", (), history, executor, address)
     if run.ended is None and not run.is_lost:
         return [f"cancel: {again.command('cancel', run.id)}"]
     failed = schema.CODES[run.state] in schema.FAILED_CODES

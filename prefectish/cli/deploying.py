@@ -20,6 +20,7 @@ from prefectish.engine.state import Scheduled
 from prefectish.environments import Environment
 from prefectish.flow_loading import load_flow, module_of
 from prefectish.history import shared_limits
+from prefectish.next_command import NextCommand
 from prefectish.registry import attach as attach_run
 from prefectish.registry import deployments as deployed
 from prefectish.registry import find, serve
@@ -101,7 +102,7 @@ def deploy(
         print(f"deployed {made.path}, version {made.version}")
         for moment in made.next(1):
             print(f"next run: {when(moment)}")
-        print(f"run it now: prefectish trigger {made.path}")
+        print(f"run it now: {NextCommand(history=store).command('trigger', made.path)}")
 
 
 def _environment(flow: str, variable: str) -> Environment:
@@ -215,7 +216,7 @@ def attach(
         if asked is not None:
             print(json.dumps({"id": run.id, "answer": str(asked)}) if as_json else asked)
             return
-        _follow(run, as_json)
+        _follow(run, store, as_json)
 
 
 def _attached(run_id: str, store: str | None) -> Any:
@@ -246,7 +247,7 @@ def _ask(run: Any, pause: bool, unpause: bool, cancel: bool, limit: str | None, 
     return None if story is None else run.story(story)
 
 
-def _follow(run: Any, as_json: bool) -> None:
+def _follow(run: Any, store: str | None, as_json: bool) -> None:
     last = None
     try:
         while True:
@@ -261,7 +262,8 @@ def _follow(run: Any, as_json: bool) -> None:
                 break
             time.sleep(1.0)
     except KeyboardInterrupt:
-        print(f"run {run.id} continues; prefectish attach {run.id} follows it again", file=sys.stderr)
+        again = NextCommand(history=store).command("attach", run.id)
+        print(f"run {run.id} continues; {again} follows it again", file=sys.stderr)
         raise typer.Exit(130) from None
     end = {"message": str(state.message), "exit_code": state.exit_code}
     print(json.dumps(facts | end) if as_json else f"{type(state).__name__}: {state.message} (run {run.id})")

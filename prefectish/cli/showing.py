@@ -15,6 +15,7 @@ from prefectish.display.page import when
 from prefectish.engine.driver.interrupts import STOPS
 from prefectish.engine.task_counts import TaskCounts
 from prefectish.history import Comparison, FailureGroup, LogLine, RunRow
+from prefectish.next_command import NextCommand
 from prefectish.safe_repr import printable
 
 #: Maximum number of rows in a list, and of children named with a cause.
@@ -212,7 +213,7 @@ def counts_text(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{count} {state}" for state, count in sorted(counts.items(), key=lambda item: -item[1]))
 
 
-def pause_and_notice_lines(run: RunRow) -> list[str]:
+def pause_and_notice_lines(run: RunRow, again: NextCommand) -> list[str]:
     """Return lines for paused children and for notifications that could not be delivered."""
     paused = run.paused()
     lines = [
@@ -221,7 +222,7 @@ def pause_and_notice_lines(run: RunRow) -> list[str]:
     if len(paused) > MAX_ROWS:
         lines.append(f"and {len(paused) - MAX_ROWS:,} more")
     if paused:
-        lines.append(f"prefectish approve {run.id} [--task NAME] [--item ITEM] [--input ANSWER]")
+        lines.append(f"{again.resume_command('approve', run.id)} [--task NAME] [--item ITEM] [--input ANSWER]")
     failed = [notice for notice in run.notices() if notice.error is not None]
     return lines + [
         f"not delivered by {notice.channel}: {notice.subject}: {notice.error}" for notice in failed[:MAX_ROWS]

@@ -11,6 +11,7 @@ from prefectish.engine.context import get_logger
 from prefectish.engine.driver.interrupts import STOPS
 from prefectish.engine.state import State
 from prefectish.errors import PrefectishError
+from prefectish.next_command import NextCommand
 
 if TYPE_CHECKING:
     from prefectish.history import FailureGroup, RunRow
@@ -68,9 +69,14 @@ def of_run(run: RunRow, measures: Measures | None = None) -> RunView:
     )
 
 
+def commands(run: RunRow) -> NextCommand:
+    """Return the commands about a run."""
+    return NextCommand.of_history(run._store.address, None if run.source else "FILE.py:name")
+
+
 def lister(run: RunRow) -> str:
     """Return the command that names every failed item of a run."""
-    return f"prefectish failures {run.id} --all"
+    return commands(run).command("failures", run.id, "--all")
 
 
 def with_record(view: RunView, run: RunRow, measures: Measures | None) -> RunView:

@@ -26,6 +26,7 @@ from prefectish.engine.worker.logs import digest
 from prefectish.engine.worker.logs.capture import handler, safely
 from prefectish.engine.worker.logs.relay import AttemptLog
 from prefectish.exception_pickling import traceback_of
+from prefectish.next_command import NextCommand
 from prefectish.process_tree import process_name
 from prefectish.secrets.masking import mask
 
@@ -67,9 +68,11 @@ class CauseCount(NamedTuple):
 class FailureLog:
     """Logs the failures of a run, and counts them by cause."""
 
-    def __init__(self, run_id: str, is_recorded: bool, is_live: Callable[[], bool | None] = lambda: False) -> None:
+    def __init__(
+        self, run_id: str, commands: NextCommand | None, is_live: Callable[[], bool | None] = lambda: False
+    ) -> None:
         self._run_id = run_id
-        self._is_recorded = is_recorded
+        self._commands = commands  # about the run; None if no history records it
         # Whether a live view shows the causes; None as long as that is not known, which keeps the first lines back.
         self._is_live = is_live
         self._counts: dict[tuple[str, bool, str], CauseCount] = {}
@@ -112,8 +115,8 @@ class FailureLog:
                 were = "was" if left_out == 1 else "were"
                 text = f"{one_line(count.task)}: {left_out:,} more {what} {were} not logged one by one: {count.reason}"
                 where = f"state.children({count.task!r}, failed=True) has them"
-                if self._is_recorded:
-                    where = f"`prefectish failures {self._run_id}` and `logs` show them"
+                if self._commands is not None:
+                    where = f"`{self._commands.command('failures', self._run_id)}` and `logs` show them"
                 hint = f"; {where}" if count.is_final else ""
                 safely(get_logger("engine").warning, "%s (%s in all)%s", text, f"{count.number:,}", hint)
 

@@ -41,6 +41,7 @@ from prefectish.engine.worker.yielding import Receiver, Yielded, receivers
 from prefectish.errors import PrefectishError, describe
 from prefectish.interrupting import interrupt
 from prefectish.kinds import is_a
+from prefectish.next_command import NextCommand
 from prefectish.process_tree import process_id, process_name
 from prefectish.tasks.task import Task
 
@@ -121,14 +122,15 @@ class Run:
         """Drive the run to its end; whatever that is, it is shown and recorded."""
         try:
             starts = _starts(self.plan, task_states)
-            with listening(self.run_id) as logged:
+            commands = None if self.recorder is None else NextCommand.of_history(self.recorder.address)
+            with listening(self.run_id, commands) as logged:
                 self.facts[SETTINGS] = logged(self.recorder is not None)
                 if self.recorder is not None:
                     self.facts[MEASURES] = True
                 self.facts[OWNER] = process_id()
                 board.open(self.run_id, self._is_open)
                 receivers[self.run_id] = Receiver(self._take_yielded, threading.get_ident())
-                self.failures = FailureLog(self.run_id, self.recorder is not None, self._shows_causes)
+                self.failures = FailureLog(self.run_id, commands, self._shows_causes)
                 try:
                     final = self._drive(starts)
                 finally:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import shlex
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
 from sqlalchemy import func, select
 
+from prefectish.display.recorded import commands
 from prefectish.environments.as_json import from_json as environment_of
 from prefectish.history import schema
 from prefectish.history.children import CONSEQUENCE_TYPE, aware_time, shown_type
@@ -95,10 +95,8 @@ def verbs_of(run: RunSummary) -> list[str]:
 
 def resume_command(source: Source, run: RunRow, head: RunSummary | None = None) -> str:
     """Return the command that continues a run."""
-    words = ["prefectish", "resume", run.id, *([] if run.source else ["FILE.py:name"])]
-    if has_failed(run, head or summary(source, run)):
-        words.append("--retry-failed")
-    return " ".join([*map(shlex.quote, words), "--history", shlex.quote(source.store.location)])
+    failed = has_failed(run, head or summary(source, run))
+    return commands(run).resume_command("resume", run.id, *["--retry-failed"] * failed)
 
 
 def causes_of(source: Source, run: RunRow, step: int | None = None) -> list[Cause]:

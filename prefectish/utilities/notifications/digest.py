@@ -7,9 +7,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from typing import Any, NamedTuple
 
+from prefectish.engine.driver import active_runs
 from prefectish.engine.scheduling.causes import cause_of
 from prefectish.engine.scheduling.verdict import expand
 from prefectish.engine.state import Failed, Mapped, State, TriggerFailed
+from prefectish.next_command import NextCommand
 from prefectish.parameters import Parameter
 from prefectish.secrets.masking import mask
 from prefectish.tasks.secrets import SecretBase
@@ -54,8 +56,20 @@ def _message(subject: str, lines: list[str], states: Mapping[Any, State], state:
     if run_id is not None:
         lines.append(f"run {run_id}")
         if state.is_failed() or any(child.is_failed() for own in states.values() for child in expand(own)):
-            lines.append(f"prefectish resume {run_id} --retry-failed")
+            lines += _again(run_id)
     return Message(mask(subject), mask("\n".join(lines)))
+
+
+def _again(run_id: str) -> list[str]:
+    """Return the command that runs again what failed; none if no history records the run."""
+    run = active_runs.find(run_id)
+    if run is None:  # in another process than the client's, which does not know the history
+        commands = NextCommand()
+    elif run.recorder is None:
+        return []
+    else:
+        commands = NextCommand.of_history(run.recorder.address)
+    return [commands.resume_command("resume", run_id, "--retry-failed")]
 
 
 def _tasks(states: Mapping[Any, State]) -> list[str]:

@@ -17,6 +17,7 @@ from prefectish.engine.context import get_logger, logger_name
 from prefectish.engine.jobs.log_lines import LogLine
 from prefectish.engine.worker.logs import digest
 from prefectish.engine.worker.logs.capture import LogSettings, add_handler, handler, lock, safely
+from prefectish.next_command import NextCommand
 from prefectish.process_tree import process_id
 
 #: Runs of this process that are active, and whether the level of the top logger was lowered for them.
@@ -70,11 +71,16 @@ def log_settings(kept: bool, extra: Sequence[str] = ()) -> LogSettings:
 
 
 @contextmanager
-def listening(run_id: str) -> Iterator[Callable[[bool], LogSettings]]:
+def listening(run_id: str, commands: NextCommand | None) -> Iterator[Callable[[bool], LogSettings]]:
     """Capture the log of bodies at the client while a run is active; at its end, log what the digest left out.
 
     Yields a function that returns the log settings of the run, given whether a history records it. If logging is not
     configured, the level is INFO while the run is active; otherwise the levels of the user apply.
+
+    Parameters
+    ----------
+    commands
+        Those about the run; None if no history records it.
     """
     extra = extra_loggers()
     _begin(extra)
@@ -82,7 +88,8 @@ def listening(run_id: str) -> Iterator[Callable[[bool], LogSettings]]:
         yield lambda kept: log_settings(kept, extra)
     finally:
         for text in digest.summary(run_id):
-            safely(get_logger("engine").warning, "%s; `prefectish failures %s` and `logs` show them", text, run_id)
+            where = "" if commands is None else f"; `{commands.command('logs', run_id)}` shows them"
+            safely(get_logger("engine").warning, "%s%s", text, where)
         _end(extra)
 
 

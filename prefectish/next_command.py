@@ -1,4 +1,4 @@
-"""The command that continues a run, to be pasted as it is printed."""
+"""Commands that are printed to be pasted: in a terminal, in logs, reports and notifications, and on the page."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ import re
 import shlex
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
+from prefectish import config
 from prefectish.secrets.masking import mask
 
 #: Begins the names of environment variables that stand for what is not printed.
@@ -34,9 +35,20 @@ class NextCommand(NamedTuple):
     executor: str | None = None
     address: str | None = None
 
-    def command(self, name: str, run_id: str, *options: str) -> str:
-        """Return a command about a run."""
-        return " ".join([*map(shlex.quote, ("prefectish", name, run_id, *options)), *_option("history", self.history)])
+    @classmethod
+    def of_history(cls, address: str, source: str | None = None) -> NextCommand:
+        """Return the commands about runs of a history, which name it unless they find it by themselves.
+
+        Parameters
+        ----------
+        address
+            The address that opens it, including its password.
+        """
+        return cls(source, history=None if _is_at_home(address) else address)
+
+    def command(self, *words: str) -> str:
+        """Return a command: its name, what it is about, and its options."""
+        return " ".join([*map(shlex.quote, ("prefectish", *words)), *_option("history", self.history)])
 
     def resume_command(self, name: str, run_id: str, *options: str) -> str:
         """Return a command that resumes a run."""
@@ -56,6 +68,14 @@ def _option(name: str, value: str | None) -> list[str]:
     return [f"--{name}", shlex.quote(value) if is_plain(value) else stand_in(name, value)]
 
 
+def _is_at_home(address: str) -> bool:
+    """Whether an address is of the history in the home folder, as the settings have it opened."""
+    home = os.path.abspath(os.path.join(config.home(), "history.db"))
+    if "://" not in address:
+        return os.path.abspath(address) == home
+    return address == f"sqlite:///{home}?journal={config.setting('history_journal')}"
+
+
 def is_plain(value: str) -> bool:
     """Whether a value can be printed: it is neither a secret nor a URL with a password.
 
@@ -63,12 +83,16 @@ def is_plain(value: str) -> bool:
     --------
     >>> is_plain("eu.csv"), is_plain("postgresql://me@host/runs"), is_plain("postgresql://me:pw@host/runs")
     (True, True, False)
+    >>> is_plain("postgresql://me@host/runs?password=pw")
+    False
     """
     try:
-        has_password = urlsplit(value).password is not None
+        url = urlsplit(value)
+        has_password = url.password is not None
     except ValueError:  # no URL
-        has_password = False
-    return not has_password and mask(value) == value
+        return mask(value) == value
+    in_query = url.scheme and any("password" in name.lower() for name, _ in parse_qsl(url.query))
+    return not (has_password or in_query) and mask(value) == value
 
 
 def stand_in(name: str, value: str, environment: Mapping[str, str] | None = None) -> str:
