@@ -89,10 +89,12 @@ class MissingAttribute(AttributeError):
     def __repr__(self) -> str:
         return f"AttributeError({self._text!r})"
 
-    @property
-    def args(self) -> tuple[str]:
-        """The text, as of any error of Python's."""
-        return (self._text,)
+    if not TYPE_CHECKING:  # which know it as an attribute that can be assigned
+
+        @property
+        def args(self) -> tuple[str]:
+            """The text, as of any error of Python's."""
+            return (self._text,)
 
     def __reduce__(self) -> tuple[type[AttributeError], tuple[str]]:
         return AttributeError, self.args
