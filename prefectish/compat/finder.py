@@ -71,6 +71,9 @@ class PrefectFinder(MetaPathFinder, Loader):
     def exec_module(self, module: ModuleType) -> None:
         """Give a module its names; those that take long to import are looked up when they are asked for."""
         names = MODULES[module.__name__]
+        for name in names.keys() & set(_children(module.__name__)):
+            # Its import binds the name to the module; that must not come after the name has its value here.
+            import_module(f"{module.__name__}.{name}")
         module.__doc__ = f"What `{module.__name__}` of Prefect 1 is here."
         module.__dict__["__all__"] = [name for name in names if not name.startswith("_")]
         module.__dict__["__getattr__"] = partial(_attribute, module)

@@ -119,3 +119,12 @@ def test_the_command_runs_a_file_for_prefect_1(tmp_path):
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "add" in done.stdout
+
+
+def test_a_name_stays_when_the_module_with_that_name_is_imported():
+    both = [(place, name) for place, names in MODULES.items() for name in names if f"{place}.{name}" in MODULES]
+    assert ("prefect.tasks.control_flow", "case") in both
+    for place, name in both:
+        before = getattr(import_module(place), name)
+        import_module(f"{place}.{name}")
+        assert getattr(import_module(place), name) is before
