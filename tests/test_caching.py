@@ -19,6 +19,7 @@ from prefectish.caching.keys import KeyContext, KeyInputs, code_digest, digests_
 from prefectish.caching.lookups import Hit, Miss, cache_name, entry_of, has_cache, keep, lookup, reason
 from prefectish.caching.memory import Caches
 from prefectish.caching.reasons import Entry, changed, why_not
+from prefectish.caching.validators import for_several
 from prefectish.engine import cache_validators
 from prefectish.engine.state import Cached, Failed, Skipped, Success
 from prefectish.results import LocalResult
@@ -492,3 +493,11 @@ def test_validator_alone_reads_what_the_context_holds_and_adds_nothing():
         made = task(load, cache_validator=caching.duration_only)
     assert isinstance(lookup(made, {}, FACTS, Caches({"load": [cached()]})), Hit)
     assert keep(made, state := Success("m", 1), {}, FACTS, Miss(None)) is state
+
+
+@pytest.mark.parametrize("name", ["partial_inputs_only", "partial_parameters_only"])
+def test_all_inputs_of_children_count_for_a_subclass_of_a_validator_too(name):
+    own = type("Own", (getattr(cache_validators, name),), {"__call__": lambda self, state, inputs, parameters: answer})
+    state = Cached(cached_inputs={"x": 1}, cached_result_expiration=datetime.now(UTC) + HOUR)
+    for answer in (True, False):
+        assert [for_several(own())(state, {"x": x}, {}) for x in (1, 2)] == [answer, False]

@@ -79,13 +79,13 @@ class partial_parameters_only:
 
 
 class _AllInputsAnd:
-    """Use a state if all inputs are the same, and a validator of the parameters accepts it."""
+    """Use a state if all inputs are the same, and a validator that may not read them accepts it."""
 
     def __init__(self, validator: Any) -> None:
-        self._of_parameters = validator
+        self._validator = validator
 
     def __call__(self, state: Cached, inputs: Mapping[str, Any], parameters: Mapping[str, Any]) -> bool:
-        return all_inputs(state, inputs, parameters) and self._of_parameters(state, inputs, parameters)
+        return all_inputs(state, inputs, parameters) and self._validator(state, inputs, parameters)
 
 
 def for_several(validator: Any) -> Any:
@@ -100,7 +100,11 @@ def for_several(validator: Any) -> Any:
     """
     if validator is duration_only or (type(validator) is partial_inputs_only and not validator.names):
         return all_inputs
-    return _AllInputsAnd(validator) if _reads_parameters_alone(validator) else validator
+    # Of a subclass, what it decides itself still counts.
+    reads_none = isinstance(validator, partial_inputs_only) and not validator.names
+    if reads_none or validator is all_parameters or isinstance(validator, partial_parameters_only):
+        return _AllInputsAnd(validator)
+    return validator
 
 
 def compares_all_inputs(validator: Any) -> bool:

@@ -172,6 +172,23 @@ def test_defaults_from_attributes():
     assert [greet.run("a"), greet.run("a", "bye"), greet.run(name="a", word=None)] == ["hello a", "bye a", "hello a"]
 
 
+def test_children_with_a_cache_have_values_of_their_own(executor):
+    from prefect import Flow, task
+    from prefect.engine.cache_validators import partial_inputs_only, partial_parameters_only
+
+    def times_ten(x):
+        return x * 10
+
+    with Flow("cached") as flow:
+        maps = [
+            task(times_ten, name=f"of_{number}", cache_for=timedelta(1), cache_validator=validator).map([1, 2, 3])
+            for number, validator in enumerate([partial_inputs_only(), partial_parameters_only(["p"])])
+        ]
+    for _ in range(2):
+        state = flow.run(executor=executor)
+        assert [state.result[found].result for found in maps] == [[10, 20, 30]] * 2
+
+
 def test_operators_are_tasks_of_their_classes():
     from prefect import Flow, Parameter
     from prefect.tasks.core import operators
