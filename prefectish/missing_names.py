@@ -96,8 +96,9 @@ class MissingAttribute(AttributeError):
             """The text, as of any error of Python's."""
             return (self._text,)
 
-    def __reduce__(self) -> tuple[type[AttributeError], tuple[str]]:
-        return AttributeError, self.args
+    def __reduce__(self) -> tuple[Any, ...]:
+        notes = vars(self).get("__notes__")
+        return (AttributeError, self.args) if notes is None else (AttributeError, self.args, {"__notes__": notes})
 
 
 MissingAttribute.__module__, MissingAttribute.__qualname__ = "builtins", "AttributeError"

@@ -164,8 +164,9 @@ def test_error_about_an_attribute_of_a_task_is_one_of_pythons():
     error = told.value
     assert repr(error) == f"AttributeError({str(error)!r})"
     assert f"{type(error).__module__}.{type(error).__qualname__}" == "builtins.AttributeError"
+    error.add_note("of the user's")
     copied = pickle.loads(pickle.dumps(error))
-    assert (type(copied), copied.args) == (AttributeError, (str(error),))
+    assert (type(copied), copied.args, copied.__notes__) == (AttributeError, (str(error),), ["of the user's"])
     assert error.args == copied.args
 
 
