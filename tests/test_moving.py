@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from textwrap import dedent
+from typing import Any
 
 import pytest
 
@@ -155,6 +156,24 @@ def test_naive_times_of_signals_states_and_filters_are_in_utc(imported: str, bef
     found = move(f"from {module} import {name}\n{before}")
     assert (found.source.rpartition("\n")[2], found.left) == (after, [])
     assert "from datetime import UTC" in found.source
+
+
+@pytest.mark.parametrize(
+    ("imported", "before", "after"),
+    [
+        ("from datetime import datetime as dt", "dt.utcnow() + delay", "dt.now(UTC) + delay"),
+        ("from datetime import datetime as dt", "dt(2030, 1, 1)", "dt(2030, 1, 1, tzinfo=UTC)"),
+        ("import datetime as d", "d.datetime.today()", "d.datetime.now(UTC)"),
+        ("import datetime as d", "d.datetime(2030, 1, 1)", "d.datetime(2030, 1, 1, tzinfo=UTC)"),
+        ("from pendulum import datetime", "datetime(2030, 1, 1)", "datetime(2030, 1, 1)"),
+        ("from pendulum import now", "now()", "now()"),
+        ("import pendulum as p", "p.now().add(hours=1)", "p.now().add(hours=1)"),
+    ],
+)
+def test_dates_are_known_by_what_is_imported(imported: str, before: str, after: str, monkeypatch: Any) -> None:
+    monkeypatch.setattr("prefectish.moving.uses.find_spec", lambda name: True)
+    found = move(f"{imported}\nfrom prefect.engine.signals import RETRY\nraise RETRY(start_time={before})")
+    assert (found.source.rpartition("\n")[2], found.left) == (f"raise RETRY(start_time={after})", [])
 
 
 @pytest.mark.parametrize(

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Mapping
 
 import libcst as cst
 from libcst import matchers as m
-from libcst.metadata import Scope
+from libcst.metadata import QualifiedNameSource, Scope
 
-from prefectish.moving.uses import dotted, expression
+from prefectish.moving.uses import dotted
 
 #: Why a date is left.
 UNKNOWN = "dates must have a time zone: where this one has none, write .replace(tzinfo=UTC)"
@@ -57,7 +57,7 @@ class Dates:
         for value, is_date, scope in self._given:
             source, others = self._source(value, scope)
             found: dict[cst.CSTNode, cst.CSTNode] = {}
-            known = all([_is_aware(each, found) for each in _members(source)])
+            known = all([_is_aware(each, found, scope) for each in _members(source)])
             if others <= dates:  # what is used for more than such arguments stays as it is
                 self.replaced |= found
             elif found:
@@ -81,19 +81,19 @@ def _members(value: cst.BaseExpression) -> list[cst.BaseExpression]:
     return [each.value for each in value.elements] if isinstance(value, cst.List | cst.Tuple) else [value]
 
 
-def _is_aware(date: cst.BaseExpression, found: dict[cst.CSTNode, cst.CSTNode]) -> bool:
+def _is_aware(date: cst.BaseExpression, found: dict[cst.CSTNode, cst.CSTNode], scope: Scope | None) -> bool:
     """Whether a date has a zone, or has one with the replacements that are added to `found`."""
     if isinstance(date, cst.BinaryOperation):
-        return any([_is_aware(side, found) for side in (date.left, date.right)])
+        return any([_is_aware(side, found, scope) for side in (date.left, date.right)])
     if isinstance(date, cst.IfExp):
-        return all([_is_aware(side, found) for side in (date.body, date.orelse)])
+        return all([_is_aware(side, found, scope) for side in (date.body, date.orelse)])
     if isinstance(date, cst.Call) and not any(arg.star for arg in date.args):
-        return _call_is_aware(date, found)
+        return _call_is_aware(date, found, scope)
     return dotted(date).rpartition(".")[2] in ("None", "scheduled_start_time")
 
 
-def _call_is_aware(date: cst.Call, found: dict[cst.CSTNode, cst.CSTNode]) -> bool:
-    kind, _, last = dotted(date.func).rpartition(".")
+def _call_is_aware(date: cst.Call, found: dict[cst.CSTNode, cst.CSTNode], scope: Scope | None) -> bool:
+    kind, _, last = _full_name(date.func, scope).rpartition(".")
     if (aware := _in_utc(date, kind, last)) is not None:
         found[date] = aware
         return True
@@ -106,17 +106,24 @@ def _call_is_aware(date: cst.Call, found: dict[cst.CSTNode, cst.CSTNode]) -> boo
     method = date.func.attr.value
     if (zone := _argument(date, "tzinfo")) is not None:
         return method == "replace" and not m.matches(zone.value, m.Name("None"))
-    return method == "astimezone" or (method in _SAME_ZONE and _is_aware(date.func.value, found))
+    return method == "astimezone" or (method in _SAME_ZONE and _is_aware(date.func.value, found, scope))
+
+
+def _full_name(called: cst.BaseExpression, scope: Scope | None) -> str:
+    """Return the name of what is called as it is where it comes from; as it is written, if it is not imported."""
+    names = () if scope is None else scope.get_qualified_names_for(called)
+    return next((each.name for each in names if each.source is QualifiedNameSource.IMPORT), dotted(called))
 
 
 def _in_utc(date: cst.Call, kind: str, last: str) -> cst.BaseExpression | None:
     """Return a naive date as one in UTC, as which Prefect took it; None if it is none that is known."""
-    of_class = kind.endswith("datetime")
-    if of_class and last in ("utcnow", "now", "today") and not date.args:
-        return cst.Call(cst.Attribute(expression(kind), cst.Name("now")), [_UTC])
-    if of_class and last in ("utcfromtimestamp", "fromtimestamp") and len(date.args) == 1:
-        made = cst.Attribute(expression(kind), cst.Name("fromtimestamp"))
-        return cst.Call(made, [date.args[0].with_changes(comma=_COMMA), _UTC])
+    owner = date.func.value if isinstance(date.func, cst.Attribute) and kind.endswith("datetime") else None
+    if owner is not None and last in ("utcnow", "now", "today") and not date.args:
+        return cst.Call(cst.Attribute(owner, cst.Name("now")), [_UTC])
+    if owner is not None and last in ("utcfromtimestamp", "fromtimestamp") and len(date.args) == 1:
+        return cst.Call(
+            cst.Attribute(owner, cst.Name("fromtimestamp")), [date.args[0].with_changes(comma=_COMMA), _UTC]
+        )
     if last == "datetime" and kind in ("", "datetime", "dt") and 3 <= len(date.args) < 8 and not _has_zone(date, last):
         return date.with_changes(args=[*date.args, _UTC.with_changes(keyword=cst.Name("tzinfo"), equal=_EQUAL)])
     return None
