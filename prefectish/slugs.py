@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 
 class SlugBook:
@@ -59,4 +61,46 @@ def labels(tasks: Iterable[tuple[str, str]]) -> dict[str, str]:
     """
     known = list(tasks)
     names = Counter(name for _, name in known)
-    return {slug: name if names[name] == 1 else slug for slug, name in known}
+    return {slug: label(slug, name, names[name]) for slug, name in known}
+
+
+def label(slug: str, name: str, number: int) -> str:
+    """Return what a task is called, of which there are a number by its name."""
+    return name if number <= 1 else slug
+
+
+class Labels:
+    """What the tasks of a run are called that may still get more of them, by the same rule.
+
+    Parameters
+    ----------
+    tasks
+        Objects with a `slug` and a `name`; looked at as the list grows.
+    """
+
+    __slots__ = ("_lock", "_names", "_seen", "_tasks")
+
+    def __init__(self, tasks: Sequence[Any]) -> None:
+        self._tasks = tasks
+        self._names: Counter[str] = Counter()
+        self._seen = 0
+        self._lock = threading.Lock()
+
+    def of(self, slug: str, name: str) -> str:
+        """Return what a task is called now.
+
+        Examples
+        --------
+        >>> from types import SimpleNamespace as Known
+        >>> tasks = [Known(slug="add-1", name="add")]
+        >>> called = Labels(tasks)
+        >>> first = called.of("add-1", "add")
+        >>> tasks.append(Known(slug="add-2", name="add"))
+        >>> first, called.of("add-1", "add")
+        ('add', 'add-1')
+        """
+        with self._lock:
+            new = self._tasks[self._seen :]
+            self._names.update(task.name for task in new)
+            self._seen += len(new)
+            return label(slug, name, self._names[name])

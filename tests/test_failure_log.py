@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
+import re
 import threading
 from datetime import UTC, datetime
 from types import SimpleNamespace
 
 import pytest
 
-from prefectish import Flow, flow, history, task
+from prefectish import Flow, flow, get_run_logger, history, task
 from prefectish.engine import signals
 from prefectish.engine.driver.failure_log import MAX_CAUSES, RETRIES, CauseCount, FailureLog, reason_of
 from prefectish.engine.jobs.envelope import encode_error
@@ -218,6 +219,60 @@ def test_retries_and_failures_of_a_flow_function(executor, caplog):
 
     loads.run(executor=executor, history=False)
     check_lines(caplog)
+
+
+@task
+def odd(x):
+    get_run_logger().warning("looking at it")
+    if x % 2:
+        raise ValueError(f"odd, kind {'x' * x}")  # a cause of its own: each is logged
+    return x
+
+
+@pytest.fixture
+def shown(capsys, monkeypatch):
+    """Return a function that runs a flow, and returns its state and by which names the console called children."""
+
+    def run(flow, **options):
+        monkeypatch.setattr(logging.root, "handlers", [])
+        monkeypatch.setattr(logging.getLogger("prefectish"), "handlers", [])
+        state = flow.run(progress=False, **options)
+        return state, re.findall(r"(?:ERROR|WARNING) +(odd\S*): (?:failed|looking)", capsys.readouterr().err)
+
+    return run
+
+
+ON_THIS_MACHINE = pytest.mark.parametrize(
+    "executor", [LocalExecutor(), LocalDaskExecutor("threads"), LocalDaskExecutor("processes")], ids=repr
+)
+
+
+@ON_THIS_MACHINE
+def test_console_calls_children_of_tasks_of_one_name_as_the_record_does(executor, shown, tmp_path):
+    with Flow("three") as graph:
+        odd(1)
+        odd.map([2, 3])
+        odd.map([5])
+    store = str(tmp_path / "h.db")
+    state, names = shown(graph, executor=executor, history=store)
+    lines = history.run(state.context["flow_run_id"], store=store).logs()
+    assert sorted(names) == sorted(line.child for line in lines if line.child is not None)
+    assert {line.child for line in lines} == {"odd-1", "odd-2[0]", "odd-2[1]", "odd-3[0]"}
+
+
+@ON_THIS_MACHINE
+def test_console_calls_children_of_a_function_by_what_is_known_of_it_then(executor, shown):
+    """Its second task of a name is called by its slug, as the future is."""
+
+    @flow
+    def three():
+        for begin in (lambda: [odd.submit(1)], lambda: odd.map([2, 3]), lambda: odd.map([5])):
+            for future in begin():
+                future.wait()
+                assert future.state.is_finished()
+
+    _, names = shown(three, executor=executor, history=False)
+    assert sorted(names) == ["odd-2[0]", *["odd-2[1]"] * 2, *["odd-3[0]"] * 2, *["odd[0]"] * 2]
 
 
 def test_handlers_of_the_user_see_the_item_once(run, caplog):

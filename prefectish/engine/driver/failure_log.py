@@ -130,9 +130,9 @@ class FailureLog:
         if before is not None:
             count = before._replace(number=before.number + 1)
         elif key[2]:
-            count = CauseCount(name, reason_of(failure.state), 1, label_of(failure), is_final)
+            count = CauseCount(name, reason_of(failure.state), 1, label_of(failure, self._run_id), is_final)
         else:
-            count = CauseCount(name, "other causes", 1, label_of(failure), is_final)
+            count = CauseCount(name, "other causes", 1, label_of(failure, self._run_id), is_final)
         self._counts[key] = count
         return count
 
@@ -177,10 +177,11 @@ def reason_of(state: State) -> str:
     return one_line(mask(message), LONGEST_REASON)
 
 
-def label_of(failure: FailureEvent) -> str:
+def label_of(failure: FailureEvent, run_id: str) -> str:
     """Return what failed: ``load[3] (eu.csv)``."""
     step, name = failure.step, _run_name(failure.state)
-    label = f"{step.name}[{failure.row}]" if step.mapped and failure.row >= 0 else step.name
+    task = digest.called(run_id, step.slug, step.name)
+    label = f"{task}[{failure.row}]" if step.mapped and failure.row >= 0 else task
     return one_line(label if name is None else f"{label} ({name})")
 
 

@@ -34,6 +34,7 @@ from prefectish.engine.task_states import RunStory, keep_story
 from prefectish.engine.transitions import validating
 from prefectish.engine.worker.body_progress import OWNER, board
 from prefectish.engine.worker.cost import MEASURES
+from prefectish.engine.worker.logs import digest
 from prefectish.engine.worker.logs.capture import SETTINGS
 from prefectish.engine.worker.logs.relay import listening, replay_log_records
 from prefectish.engine.worker.time_limit import TimeLeft, within
@@ -43,6 +44,7 @@ from prefectish.interrupting import interrupt
 from prefectish.kinds import is_a
 from prefectish.next_command import NextCommand
 from prefectish.process_tree import process_id, process_name
+from prefectish.slugs import Labels
 from prefectish.tasks.task import Task
 
 #: Longest time that events wait before they are handed to the history, in seconds.
@@ -123,7 +125,7 @@ class Run:
         try:
             starts = _starts(self.plan, task_states)
             commands = None if self.recorder is None else NextCommand.of_history(self.recorder.address)
-            with listening(self.run_id, commands) as logged:
+            with digest.calling(self.run_id, Labels(self.plan.steps)), listening(self.run_id, commands) as logged:
                 self.facts[SETTINGS] = logged(self.recorder is not None)
                 if self.recorder is not None:
                     self.facts[MEASURES] = True
