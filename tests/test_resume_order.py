@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from prefectish.engine.scheduling.resume_rules import ResumeRules
 from prefectish.engine.state import Cancelled
 from prefectish.executors import LocalDaskExecutor, LocalExecutor
 from prefectish.history.recorded_states import results
+from prefectish.history.schema import CODES
 from prefectish.results import LocalResult
 
 WIDTH = 600
@@ -198,3 +200,42 @@ def test_order_of_more_steps_than_a_byte_counts(tmp_path, read, kind):
     state = maps_all.resume(run_id, executor=LocalExecutor(), history=store, retry_failed=True)
     assert state.is_successful(), state.message
     assert read[:2] in ([2, 0], [2, 2])
+
+
+def forget(database, children):
+    """Let the history be without children, as if the client had been killed before they were recorded."""
+    with sqlite3.connect(database) as connection:
+        connection.execute("update runs set state = ?", (CODES["Crashed"],))
+        connection.execute("update steps set state = null")
+        for slug, row in children:
+            step = "select step from steps where slug = ?"
+            connection.execute(f"delete from children where row = ? and step in ({step})", (row, slug))
+
+
+@pytest.mark.parametrize(("limit", "stored"), [(None, True), (100, False)])
+@pytest.mark.parametrize("kind", ["graph", "function"])
+@pytest.mark.parametrize("lost", [[("first-1", 0), ("next-1", 0)], [("next-1", 0)], [("next-1", 0), ("next-1", 1)]])
+def test_each_of_several_children_of_one_key_keeps_its_own_result(tmp_path, kind, limit, lost, stored):
+    store, ran = LocalResult(str(tmp_path / "results")), []
+
+    @task(name="first", item_key=key_of, result=store)
+    def first(item):
+        return item["v"]
+
+    @task(name="next", max_concurrency=limit, result=store)
+    def following(value):
+        ran.append(value)
+        return value + 1
+
+    items = [{"k": 1, "v": 10}, {"k": 1, "v": 20}, {"k": 2, "v": 30}, {"k": 1, "v": 40}]
+    maps_all, database = maps(kind, first, tmp_path, items, following), str(tmp_path / "history.db")
+    run_id = maps_all.run(executor=LocalExecutor(), history=database).context["flow_run_id"]
+    forget(database, lost)
+    for slug, row in () if stored else lost:
+        (file,) = (tmp_path / "results").glob(f"*/0/{slug}/{row}.1")
+        file.unlink()
+    maps_all.resume(run_id, executor=LocalExecutor(), history=database)
+    assert results(history.run(run_id, database), "next-1") == {0: 11, 1: 21, 2: 31, 3: 41}
+    unknown = [items[row]["v"] for slug, row in lost if slug == "next-1"]
+    # whose the result of a second step is, is not looked up in a flow function, where it runs again
+    assert sorted(ran[4:]) == ([] if stored and kind == "graph" else unknown)

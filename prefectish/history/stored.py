@@ -128,9 +128,11 @@ def _identity(
     """Return which child left a file: by the key of its item, else by the row that it continues."""
     if row[1] < 0:
         return None, 0
-    if ITEM not in facts:
-        return next((child for known in domain if (child := known(row)) is not None), None)
-    key = facts[ITEM]
-    if key is None:
-        return None, row[1]
-    return next(child for n in count() if not is_taken(child := (key, n)))
+    if ITEM in facts:
+        key = facts[ITEM]
+        child = None if key is not None else (None, row[1])
+    else:
+        child = next((child for known in domain if (child := known(row)) is not None), None)
+        key = None if child is None or not is_taken(child) else child[0]
+    # Which of several of one key it is, its row tells: they are numbered as far as they are recorded.
+    return child if key is None else next(child for n in count() if not is_taken(child := (key, n)))

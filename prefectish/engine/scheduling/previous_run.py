@@ -10,6 +10,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import cached_property
+from itertools import count
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from prefectish.engine.plan.item_key import ItemId
@@ -193,6 +194,17 @@ class PreviousRun:
         if not (self._retry_failed and issubclass(found.kind, Failed)):
             return found
         return None if self._chosen is None or self._chosen(slug, found.row, found.state) else found
+
+    def twins(self, slug: str, key: str) -> dict[int | None, ItemId]:
+        """Return the recorded children whose items have a key, by their rows."""
+        children = self._children.get(slug, {})
+        found: dict[int | None, ItemId] = {}
+        for number in count():
+            record = children.get((key, number))
+            if record is None:
+                return found
+            found.setdefault(record.row, (key, number))
+        return found
 
     def unrecorded_since(self, slug: str, identity: ItemId) -> int | None:
         """Return the first part of the run whose result of a child may be used that has no record; None for none."""

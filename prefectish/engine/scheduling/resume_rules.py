@@ -63,6 +63,7 @@ class ResumeRules:
         self._rerun_rows: dict[int, set[int]] = {}
         self._staying: dict[tuple[int, int], bool] = {}
         self._complete: set[int] = set()
+        self._begun: dict[int, StepChain] = {}  # chains whose rows begin with an item of a list, by domain
         self._generations: dict[tuple[int, int], int] = {}
         self._latest: dict[int, int] = {}
         self._moved: set[int] = set()
@@ -130,7 +131,7 @@ class ResumeRules:
         unrecorded: dict[int, int] = {}
         for position, step_state in enumerate(chain.step_states):
             slug = step_state.step.slug
-            record = self._previous_run.find(slug, identity)
+            record = self._find(chain, slug, identity, map_row.row)
             if record is not None and not self._is_stale(chain, position, map_row.row, record, found, step_states):
                 found[position] = record
                 self._note_kept(step_state, map_row.row, record)
@@ -150,6 +151,21 @@ class ResumeRules:
                 del found[position]
                 self._warn_unreadable(chain.step_states[position].step.slug)
         return Kept(found, starts, rerun, unrecorded)
+
+    def _find(self, chain: StepChain, slug: str, identity: ItemId, row: int) -> PreviousResult | None:
+        """Return the record of a row that may be kept; None if it has to run.
+
+        The children of one key are numbered as far as they are recorded. So the number does not tell which is which if
+        an earlier one is missing; their rows do, if all of them are still where they were.
+        """
+        record = self._previous_run.find(slug, identity)
+        key = identity[0]
+        if key is None or (record is not None and record.row == row):
+            return record
+        twins = self._previous_run.twins(slug, key)
+        if not twins or any(other is None or self._key_at(chain, other) != key for other in twins):
+            return record
+        return self._previous_run.find(slug, twins[row]) if row in twins else None
 
     def _unrecorded_since(
         self,
@@ -343,12 +359,27 @@ class ResumeRules:
                 ]
                 return
         key = chain.key_of(map_row.row)
+        if key is None and chain.spec.steps[0].computes_key and not chain.dependencies:
+            self._begun[number] = chain
         if key is not None:
             self._number(number, map_row.row, key)
         elif chain.order is not None and chain.spec.steps[0].computes_key:
             self._all_identities(chain)  # rows do not start in their order, by which those of one key are numbered
         else:
             self._number(number, map_row.row, _item_key(chain, map_row.items))
+
+    def _key_at(self, chain: StepChain, row: int) -> str | None:
+        """Return the key of the item that is in a row now; None if it cannot be known yet."""
+        assert chain.map_state is not None
+        number = chain.map_state.domain.number
+        known = [number, *[d.map_state.domain.number for d in chain.dependencies if d.map_state is not None]]
+        for domain in known:
+            first = self._begun.get(domain)
+            if first is not None and first.map_state is not None and first.map_state.closed:
+                self._all_identities(first)
+            if (domain, row) in self._identities:
+                return self._identities[domain, row][0]
+        return None
 
     def _number(self, domain: int, row: int, key: str | None) -> None:
         if (domain, row) not in self._identities:
