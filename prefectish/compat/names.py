@@ -153,10 +153,7 @@ MODULES: dict[str, dict[str, Source]] = {
     "prefect.engine.state": _table(_STATES, ("prefectish.compat.states", "ClientFailed")),
     "prefect.engine.signals": _table(_SIGNALS, ("prefectish.engine.signals", "PrefectSignal=Signal")),
     "prefect.engine.cache_validators": _table(
-        (
-            "prefectish.engine.cache_validators",
-            "all_parameters duration_only never_use",
-        ),
+        ("prefectish.caching.validators", "all_parameters duration_only never_use"),
         ("prefectish.compat.validators", "all_inputs partial_inputs_only partial_parameters_only"),
     ),
     "prefect.engine.result": _table(("prefectish.compat.results", "Result NoResult NoResultType")),

@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from importlib import import_module
+from types import FunctionType
 
 import pytest
 
 import prefectish
 from prefectish.compat import serialization
+from prefectish.compat.names import MODULES
 
 
 def there_and_back(schema, made):
@@ -80,6 +83,22 @@ def test_validators_keep_their_names(name, names):
     }
     validator = TaskSchema().load(told).cache_validator
     assert (type(validator), validator.names) == (kind, frozenset(names))
+
+
+@pytest.mark.parametrize("place", ["prefect.engine.cache_validators", "prefect.triggers"])
+def test_functions_are_written_by_their_names_whatever_has_been_imported(place):
+    from prefect import Task
+    from prefect.serialization.task import TaskSchema
+
+    for name, source in MODULES[place].items():
+        function = getattr(import_module(source.module), source.name)
+        if isinstance(function, FunctionType) and not name.startswith("some_"):
+            told = TaskSchema().dump(Task("a", cache_for=timedelta(1), trigger=function, cache_validator=function))
+            names = (
+                {"prefect.triggers.always_run", f"{place}.{name}"} if name == "all_finished" else {f"{place}.{name}"}
+            )
+            assert told["trigger"]["fn"] in names
+            assert function.__module__ == source.module  # so that the module is known where the function is
 
 
 class Odd:
