@@ -300,8 +300,10 @@ def test_a_run_that_was_resumed_shows_its_newest_items(tmp_path: Path) -> None:
 def test_an_empty_history_says_what_to_do_next(tmp_path: Path) -> None:
     with browser(tmp_path / "new.db") as client:
         assert "run" in client.get("/").text
-        for name in ("deployments", "agents", "limits", "approvals"):
-            assert client.get(f"/{name}").status_code == 200
+        pages = {name: client.get(f"/{name}") for name in ("deployments", "agents", "limits", "approvals")}
+    assert {page.status_code for page in pages.values()} == {200}
+    for name in ("deployments", "agents"):  # an agent of another history would find nothing here
+        assert f"prefectish agent start --history {tmp_path}/new.db</pre>" in pages[name].text
     assert give.name == "give"
 
 

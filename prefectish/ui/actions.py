@@ -19,6 +19,7 @@ from prefectish.history.queries import RunRow
 from prefectish.history.run_requests import PostedRequest, post, requester
 from prefectish.history.shared_limits import remove_limit, set_limit
 from prefectish.history.signing import Signer
+from prefectish.next_command import NextCommand
 from prefectish.registry import queue
 from prefectish.slugs import labels
 from prefectish.ui.queries.forms import answer_form, value_of
@@ -109,7 +110,9 @@ def _continue(source: Source, run: RunRow) -> Asked:
     retries = has_failed(run, summary(source, run))
     queue.ask_again(source.store, run.id, retries, f"{requester()}, on the page")
     begins = any(agent.is_at_work for agent in agents_page(source).agents)
-    by = "an agent begins it" if begins else "no agent is at work; start one: prefectish agent start"
+    by = "an agent begins it"
+    if not begins:
+        by = f"no agent is at work; start one: {NextCommand.of_history(source.store.address).command('agent', 'start')}"
     return Asked(done=f"asked to {'run again what failed' if retries else 'continue it'}: {by}", run=run.id)
 
 

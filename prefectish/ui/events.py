@@ -98,7 +98,7 @@ def look(source: Source, access: Access, address: str) -> Look:
     if not topic.fragments:
         changed = hashlib.sha256(found.model_dump_json().encode()).hexdigest()[:16]
         return Look({**events, CHANGED: changed}, is_live)
-    values = values_for(access, found, url(topic.page, None, **parts))
+    values = values_for(source, access, found, url(topic.page, None, **parts))
     return Look(events | {each: rendered(f"fragments/{each}.html", values) for each in topic.fragments}, is_live)
 
 

@@ -12,10 +12,12 @@ from starlette.requests import HTTPConnection, Request
 from starlette.responses import HTMLResponse, Response
 
 from prefectish.display import page as display
+from prefectish.next_command import NextCommand
 from prefectish.ui.access import Access
 from prefectish.ui.drawing import busy, color_of, graph, map_states
 from prefectish.ui.paths import url
 from prefectish.ui.security import root_of
+from prefectish.ui.source import Source
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -52,17 +54,19 @@ def rendered(template: str, values: dict[str, Any]) -> str:
     return environment().get_template(template).render(values)
 
 
-def values_for(access: Access, page: Any, here: str) -> dict[str, Any]:
+def values_for(source: Source, access: Access, page: Any, here: str) -> dict[str, Any]:
     """Return what every template is given, those of fragments included."""
-    return {"page": page, "here": here, "csrf": access.csrf, "read_only": access.read_only}
+    command = NextCommand.of_history(source.store.address).command
+    return {"page": page, "here": here, "csrf": access.csrf, "read_only": access.read_only, "command": command}
 
 
 def context(request: HTTPConnection, page: Any) -> dict[str, Any]:
     """Return what the template of a page is given."""
     query = request.scope["query_string"].decode("ascii", "replace")
     here = quote(request.scope["path"].lstrip("/")) or "./"  # never a scheme, nor another host
+    known = request.app.state
     return {
-        **values_for(request.app.state.access, page, here + (f"?{query}" if query else "")),
+        **values_for(known.source, known.access, page, here + (f"?{query}" if query else "")),
         "root": root_of(request),
         "query": dict(request.query_params),
     }
