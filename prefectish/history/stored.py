@@ -128,6 +128,7 @@ def _identity(
     """Return which child left a file: by the key of its item, else by the row that it continues."""
     if row[1] < 0:
         return None, 0
+    child: ItemId | None
     if ITEM in facts:
         key = facts[ITEM]
         child = None if key is not None else (None, row[1])
