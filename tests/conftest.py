@@ -18,7 +18,7 @@ import pytest
 from hypothesis import settings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Generator, Iterator
 
     from distributed import Client
     from spellings import Spelled
@@ -77,17 +77,23 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         cloudpickle.register_pickle_by_value(module)
 
 
-@pytest.fixture(autouse=True)
-def time_limit(request: pytest.FixtureRequest) -> Iterator[None]:
-    """End a test that hangs, where its module or itself carries a ``time_limit``."""
-    marker = request.node.get_closest_marker("time_limit")
+@pytest.hookimpl(wrapper=True, trylast=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None]:
+    """End a test that hangs, where its module or itself carries a ``time_limit``.
+
+    Its fixtures have as long before it and after it. What reports on it has its time: the alarm that comes again and
+    again must not end pytest itself.
+    """
+    marker = item.get_closest_marker("time_limit")
     if marker is None:
-        yield
-        return
+        return (yield)
     import real
 
     with real.time_limit(*marker.args):
-        yield
+        return (yield)
+
+
+pytest_runtest_setup = pytest_runtest_teardown = pytest_runtest_call
 
 
 @pytest.fixture(autouse=True)
@@ -99,13 +105,15 @@ def fresh_masking() -> Iterator[None]:
     import logging
 
     from prefectish.secrets import masking
+    from prefectish.secrets.output_masking import MaskingStream
 
-    before = masking._known, masking.pattern
-    streams, make = (sys.stdout, sys.stderr), logging.getLogRecordFactory()
+    before, make = (masking._known, masking.pattern), logging.getLogRecordFactory()
     masking._known, masking.pattern = frozenset(), None
     yield
     masking._known, masking.pattern = before
-    sys.stdout, sys.stderr = streams
+    for name in ("stdout", "stderr"):  # those of before are closed already after an interrupt
+        if isinstance(stream := getattr(sys, name), MaskingStream):
+            setattr(sys, name, stream._stream)
     logging.setLogRecordFactory(make)
 
 

@@ -120,12 +120,14 @@ def raised(describe_loss):
     return lambda future, *about: future.result()
 
 
-def blamed_at_once(lose):
+def blamed_at_once(after_death):
     """Blame whoever was there when a worker died, as if it had been alone."""
 
-    def blame(losses, chain, branch, job, lost, now):
-        job.solo = True
-        lose(losses, chain, branch, job, lost, now)
+    def blame(policy, suspect, lost):
+        from prefectish.engine.scheduling.deaths import Next
+
+        after = after_death(policy, suspect, lost)
+        return Next.CRASHED if after is Next.ALONE else after
 
     return blame
 
@@ -514,7 +516,7 @@ OFF = (
         "large exceptions are replaced by their text",
         {"prefectish.engine.worker.attempt:of_bounded_size": instead(lambda state: state)}, limit=120),
     Off("U21", "test_contract_values.py::"
-        "test_u21_result_that_is_a_proxy_of_something_gone_harms_no_sibling[graph-local-False-dead proxy]",
+        "test_u21_result_that_is_a_proxy_of_something_gone_harms_no_sibling[graph-local-True-dead proxy]",
         "values are asked for their type only",
         {"prefectish.kinds:is_a": instead(isinstance)}),
     Off("U22", "test_contract_values.py::"
@@ -581,7 +583,7 @@ OFF = (
     Off("W3", f"{CLUSTER}test_w3_w4_child_that_kills_its_process_crashes_alone[default-exit]",
         "what Dask gives up is a loss of its child, not an error of the run", RAISED, limit=90),
     Off("W3", f"{CLUSTER}test_neighbour_of_a_poison_is_not_charged", "a suspect runs again alone",
-        {"prefectish.engine.scheduling.crashes:CrashPolicy.lose": blamed_at_once}, limit=60),
+        {"prefectish.engine.scheduling.crashes:CrashPolicy._after_death": blamed_at_once}, limit=60),
     Off("W3", f"{WORKERS}test_w3_child_that_must_not_run_twice_begins_once[None]", "a start marker is looked for",
         {"prefectish.engine.worker.start_marker:left_behind": nothing}, limit=60),
     Off("W3", "test_pool.py::test_w3_child_that_kills_its_process_crashes_alone",

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import sys
 import weakref
+from datetime import timedelta
 
 import pytest
 
-from prefectish import history, task
+from prefectish import flow, task
+from prefectish.engine.state import Cached, Success
+from prefectish.history import runs
 from prefectish.triggers import all_finished
 
 
@@ -133,7 +136,28 @@ def test_u21_result_that_is_a_proxy_of_something_gone_harms_no_sibling(spelled, 
     record = {"history": str(tmp_path / "history.db")} if history else {}
     states, counted = children(spelled, lambda i: make() if i == 2 else i, **record)
     assert [states[i].result for i in (0, 1, 3)] == [0, 1, 3]
+    assert [repr(state).partition("(")[0] for state in states] == [type(state).__name__ for state in states]
     assert counted == 4
+    if history:
+        recorded = runs(store=str(tmp_path / "history.db"))[0].children("child")
+        assert [row.state for row in recorded] == [type(state).__name__ for state in states]
+
+
+@pytest.mark.parametrize("make", RESULTS.values(), ids=RESULTS)
+def test_u21_cached_result_that_is_a_proxy_of_something_gone_is_asked_nothing(spelled_here, make):
+    cached = task(lambda i: make() if i == 2 else i, name="cached", cache_for=timedelta(hours=1))
+    for _ in range(2):
+        states = spelled_here.states(lambda: {"mapped": cached.map([0, 1, 2, 3])})
+        assert [type(state) for state in states["mapped"].map_states] == [Cached] * 4
+
+
+@pytest.mark.parametrize("make", RESULTS.values(), ids=RESULTS)
+def test_u21_flow_function_returns_a_proxy_of_something_gone(make):
+    value = make()
+    state = flow(lambda: [value, double.submit(2)]).run(history=False)
+    assert type(state) is Success
+    assert state.result[0] is value
+    assert state.result[1] == 4
 
 
 @pytest.mark.parametrize("make", RESULTS.values(), ids=RESULTS)
@@ -170,13 +194,13 @@ def test_u23_exception_that_raises_when_it_is_looked_at_is_its_childs_failure(sp
     assert f"{name}: an exception that raises" in states[2].message
     assert "in body" in states[2].traceback
     assert counted == 4
-    recorded = history.runs(store=str(tmp_path / "history.db"))[0].children("child")
+    recorded = runs(store=str(tmp_path / "history.db"))[0].children("child")
     assert [row.state for row in recorded] == ["Success", "Success", "Failed", "Success"]
 
 
 def test_place_that_a_result_names_is_none_of_the_engines(spelled, tmp_path):
     states, counted = children(spelled, lambda i: Placed(), history=str(tmp_path / "history.db"))
     assert {state.result.location for state in states} == {"Paris"}
-    recorded = history.runs(store=str(tmp_path / "history.db"))[0].children("child")
+    recorded = runs(store=str(tmp_path / "history.db"))[0].children("child")
     assert {row.location for row in recorded} == {None}
     assert counted == 4

@@ -124,12 +124,12 @@ def _is_here(state: Cached) -> bool:
 
 def is_away(state: Cached) -> bool:
     """Whether the result of a state has to be looked up where it is kept to know that it is still there."""
-    return isinstance(state._raw_result, Deferred) and state._raw_result.is_away
+    return is_a(state._raw_result, Deferred) and state._raw_result.is_away
 
 
 def is_kept(state: Cached) -> bool:
     """Whether the result of a state is still there; looks where it is kept."""
-    return not isinstance(state._raw_result, Deferred) or state._raw_result.is_kept
+    return not is_a(state._raw_result, Deferred) or state._raw_result.is_kept
 
 
 def made_by_code(state: Cached, code: str | None) -> bool:

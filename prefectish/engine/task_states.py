@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, overload
 
 from prefectish.engine.state_names import LaterNames
 from prefectish.engine.task_counts import TASK_NAME, TaskCounts
+from prefectish.kinds import is_a
 from prefectish.safe_repr import as_html, printable
 from prefectish.slugs import labels
 from prefectish.validation import unknown_task
@@ -591,10 +592,10 @@ def _slug(states: Any, task: Any) -> str:
 
 def is_by_task(result: Any) -> bool:
     """Whether the result of a state is that of a flow run: states by task."""
-    return isinstance(result, TaskStates) or (
-        isinstance(result, dict)
+    return is_a(result, TaskStates) or (
+        is_a(result, dict)
         and bool(result)
-        and all(hasattr(task, "name") and isinstance(state, Readable) for task, state in result.items())
+        and all(is_a(state, Readable) and hasattr(task, "name") for task, state in result.items())
     )
 
 

@@ -182,13 +182,13 @@ def resolved(value: Any) -> Any:
     """Return a value with the results of futures in their places."""
     if not holds_futures(value):
         return value
-    return rebuilt(value, lambda member: member.result() if isinstance(member, TaskFuture | MapFuture) else member)
+    return rebuilt(value, lambda member: member.result() if is_a(member, (TaskFuture, MapFuture)) else member)
 
 
 def _as_state(value: Any) -> State:
     """Return the state of a flow function that returned a value, or a state."""
     several = value if is_a(value, (list, tuple)) else (value,)
-    if any(isinstance(state, State) and not finished(state) for state in several):
+    if any(is_a(state, State) and not finished(state) for state in several):
         return unfinished()
     return value if is_a(value, State) else Success(FUNCTION_RETURNED, value)
 
