@@ -275,6 +275,17 @@ def test_console_calls_children_of_a_function_by_what_is_known_of_it_then(execut
     assert sorted(names) == ["odd-2[0]", *["odd-2[1]"] * 2, *["odd-3[0]"] * 2, *["odd[0]"] * 2]
 
 
+def test_what_is_said_to_have_all_failures_has_them(caplog):
+    with Flow("alike") as graph:
+        give_up = task(lambda x: int("no"), name="odd")
+        give_up.map([1, 2])
+        give_up.map([3])
+    state = graph.run(history=False)
+    (said,) = [r.getMessage() for r in caplog.records if "2 more failures were not logged" in r.getMessage()]
+    hints = re.findall(r"state\.children\('(\S+)', failed=True\)", said)
+    assert [len(state.children(name, failed=True)) for name in hints] == [2, 1], said
+
+
 def test_handlers_of_the_user_see_the_item_once(run, caplog):
     with Flow("loads") as graph:
         load.map(["bad.png"])

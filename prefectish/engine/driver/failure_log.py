@@ -36,6 +36,8 @@ MAX_CAUSES = 10
 RETRIES = 10
 #: Last lines of a dead process that are logged.
 LAST_WORDS = 10
+#: Tasks of one name that a line names.
+MAX_TASKS = 3
 #: Longest reason in a line, in characters.
 LONGEST_REASON = 500
 _FRAME = re.compile(r'^ *File "(?P<file>[^"]+)", line (?P<line>\d+), in ', re.MULTILINE)
@@ -76,6 +78,7 @@ class FailureLog:
         # Whether a live view shows the causes; None as long as that is not known, which keeps the first lines back.
         self._is_live = is_live
         self._counts: dict[tuple[str, bool, str], CauseCount] = {}
+        self._slugs: dict[str, dict[str, None]] = {}  # of tasks with failures, by name, in order of appearance
         self._held: list[logging.LogRecord] = []
 
     def causes(self) -> list[CauseCount]:
@@ -114,15 +117,23 @@ class FailureLog:
                     what = "failure" if count.is_final else "attempt that failed and was retried"
                 were = "was" if left_out == 1 else "were"
                 text = f"{one_line(count.task)}: {left_out:,} more {what} {were} not logged one by one: {count.reason}"
-                where = f"state.children({count.task!r}, failed=True) has them"
+                where = self._children_of(count.task)
                 if self._commands is not None:
                     where = f"`{self._commands.command('failures', self._run_id)}` and `logs` show them"
                 hint = f"; {where}" if count.is_final else ""
                 safely(get_logger("engine").warning, "%s (%s in all)%s", text, f"{count.number:,}", hint)
 
+    def _children_of(self, name: str) -> str:
+        """Return which expressions have the failed children of the tasks of a name."""
+        tasks = [digest.called(self._run_id, slug, name) for slug in self._slugs[name]]
+        shown = " and ".join(f"state.children({task!r}, failed=True)" for task in tasks[:MAX_TASKS])
+        more = f" and {len(tasks) - MAX_TASKS} more" if len(tasks) > MAX_TASKS else ""
+        return f"{shown}{more} {'has' if len(tasks) == 1 else 'have'} them"
+
     def _count(self, failure: FailureEvent, is_final: bool) -> CauseCount:
         """Count a failure with others of its cause, of all calls of a task by this name."""
         name = failure.step.name
+        self._slugs.setdefault(name, {})[failure.step.slug] = None
         key = name, is_final, normalised(reason_of(failure.state))
         if key not in self._counts and sum(k[:2] == key[:2] for k in self._counts) >= MAX_CAUSES:
             key = name, is_final, ""
