@@ -158,6 +158,28 @@ def test_naive_times_of_signals_states_and_filters_are_in_utc(imported: str, bef
     assert "from datetime import UTC" in found.source
 
 
+def test_dates_with_names_are_put_into_utc_where_they_are_made() -> None:
+    before = """\
+        from datetime import datetime, timedelta
+        from prefect.schedules import IntervalSchedule
+        from prefect.schedules.clocks import DatesClock
+        START = datetime(2030, 1, 1)
+        END = START.replace(year=2031) + timedelta(days=3)
+        DAYS = [START, datetime(2030, 2, 1) if old else START]
+        IntervalSchedule(timedelta(1), START, END)
+        DatesClock(DAYS)
+        late = early = early
+        DatesClock([late])
+    """
+    found = move(dedent(before))
+    assert found.source == dedent(before).replace("prefect.", "prefectish.").replace(
+        "0, 1, 1)", "0, 1, 1, tzinfo=UTC)"
+    ).replace("0, 2, 1)", "0, 2, 1, tzinfo=UTC)").replace(
+        "import datetime, timedelta", "import UTC, datetime, timedelta"
+    )
+    assert [(left.line, left.what) for left in found.left] == [(10, "late")]
+
+
 @pytest.mark.parametrize(
     ("imported", "before", "after"),
     [

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 import libcst as cst
 from libcst import matchers as m
@@ -25,9 +25,12 @@ POSITIONS: Mapping[str, tuple[int, ...]] = {
 }
 #: Methods of a date that return one with the same zone.
 _SAME_ZONE = ("replace", "add", "subtract", "start_of", "end_of", "next", "previous")
+#: Names that stand for one another, at most: `a = b; b = a` has no end.
+_MAX_NAMES = 10
 _EQUAL = cst.AssignEqual(cst.SimpleWhitespace(""), cst.SimpleWhitespace(""))
 _COMMA = cst.Comma(whitespace_after=cst.SimpleWhitespace(" "))
 _UTC = cst.Arg(cst.Name("UTC"))
+_Replaced = dict[cst.CSTNode, cst.CSTNode]
 
 
 class Dates:
@@ -41,6 +44,8 @@ class Dates:
         #: Values by the names that they are given.
         self.values: dict[cst.CSTNode, cst.BaseExpression] = {}
         self._given: list[tuple[cst.BaseExpression, bool, Scope | None]] = []
+        #: Names that stand for a date, or for a part of one.
+        self._uses: set[cst.CSTNode] = set()
 
     def given(self, called: str, args: Iterable[cst.Arg], scope: Scope | None) -> None:
         """Note the arguments of a call that may be dates."""
@@ -53,25 +58,49 @@ class Dates:
 
     def judge(self) -> None:
         """Put each naive date into UTC, and note those that cannot be judged."""
-        dates = {value for value, _, _ in self._given}
+        for value, _, scope in self._given:
+            self._note_uses(value, scope)
         for value, is_date, scope in self._given:
-            source, others = self._source(value, scope)
-            found: dict[cst.CSTNode, cst.CSTNode] = {}
-            known = all([_is_aware(each, found, scope) for each in _members(source)])
-            if others <= dates:  # what is used for more than such arguments stays as it is
-                self.replaced |= found
-            elif found:
-                known = False
-            if is_date and not known:
+            if not self._is_aware(value, self.replaced, scope) and is_date:
                 self.unknown.append(value)
 
-    def _source(self, value: cst.BaseExpression, scope: Scope | None) -> tuple[cst.BaseExpression, set[cst.CSTNode]]:
-        """Return what a name is given, if this is once, and where the name is used; of another expression itself."""
-        if isinstance(value, cst.Name) and scope is not None:
-            bound = list(scope[value.value])
-            if len(bound) == 1 and (source := self.values.get(getattr(bound[0], "node", value))) is not None:
-                return source, {access.node for access in bound[0].references}
-        return value, set()
+    def _note_uses(self, value: cst.BaseExpression, scope: Scope | None) -> None:
+        for leaf in _leaves(value):
+            if isinstance(leaf, cst.Name) and leaf not in self._uses:
+                self._uses.add(leaf)
+                if (source := self._source(leaf, scope)[0]) is not None:
+                    self._note_uses(source, scope)
+
+    def _source(self, name: cst.Name, scope: Scope | None) -> tuple[cst.BaseExpression | None, set[cst.CSTNode]]:
+        """Return what a name is given, if this is once, and where the name is used."""
+        bound = [] if scope is None else list(scope[name.value])
+        if len(bound) != 1:
+            return None, set()
+        return self.values.get(getattr(bound[0], "node", name)), {access.node for access in bound[0].references}
+
+    def _is_aware(self, date: cst.BaseExpression, found: _Replaced, scope: Scope | None, depth: int = 0) -> bool:
+        """Whether a date has a zone, or has one with the replacements that are added to `found`."""
+        if isinstance(date, cst.BinaryOperation):
+            return any([self._is_aware(side, found, scope, depth) for side in (date.left, date.right)])
+        if isinstance(date, cst.IfExp):
+            return all([self._is_aware(side, found, scope, depth) for side in (date.body, date.orelse)])
+        if isinstance(date, cst.Call) and not any(arg.star for arg in date.args):
+            known = _call_is_aware(date, found, scope)
+            return self._is_aware(_receiver(date), found, scope, depth) if known is None else known
+        if dotted(date).rpartition(".")[2] in ("None", "scheduled_start_time"):
+            return True
+        return isinstance(date, cst.Name) and depth < _MAX_NAMES and self._name_is_aware(date, found, scope, depth + 1)
+
+    def _name_is_aware(self, name: cst.Name, found: _Replaced, scope: Scope | None, depth: int) -> bool:
+        source, uses = self._source(name, scope)
+        if source is None:
+            return False
+        inside: _Replaced = {}
+        known = all([self._is_aware(each, inside, scope, depth) for each in _members(source)])
+        if inside and not uses <= self._uses:  # what is used for more than dates stays as it is
+            return False
+        found |= inside
+        return known
 
 
 def _members(value: cst.BaseExpression) -> list[cst.BaseExpression]:
@@ -81,18 +110,28 @@ def _members(value: cst.BaseExpression) -> list[cst.BaseExpression]:
     return [each.value for each in value.elements] if isinstance(value, cst.List | cst.Tuple) else [value]
 
 
-def _is_aware(date: cst.BaseExpression, found: dict[cst.CSTNode, cst.CSTNode], scope: Scope | None) -> bool:
-    """Whether a date has a zone, or has one with the replacements that are added to `found`."""
-    if isinstance(date, cst.BinaryOperation):
-        return any([_is_aware(side, found, scope) for side in (date.left, date.right)])
-    if isinstance(date, cst.IfExp):
-        return all([_is_aware(side, found, scope) for side in (date.body, date.orelse)])
-    if isinstance(date, cst.Call) and not any(arg.star for arg in date.args):
-        return _call_is_aware(date, found, scope)
-    return dotted(date).rpartition(".")[2] in ("None", "scheduled_start_time")
+def _leaves(value: cst.BaseExpression) -> Iterator[cst.BaseExpression]:
+    """Yield what decides whether a date has a zone."""
+    for each in _members(value):
+        if isinstance(each, cst.BinaryOperation):
+            yield from (*_leaves(each.left), *_leaves(each.right))
+        elif isinstance(each, cst.IfExp):
+            yield from (*_leaves(each.body), *_leaves(each.orelse))
+        elif (receiver := _receiver(each)) is not each:
+            yield from _leaves(receiver)
+        else:
+            yield each
 
 
-def _call_is_aware(date: cst.Call, found: dict[cst.CSTNode, cst.CSTNode], scope: Scope | None) -> bool:
+def _receiver(date: cst.BaseExpression) -> cst.BaseExpression:
+    """Return the date whose zone the result of a method has; of anything else itself."""
+    if m.matches(date, m.Call(func=m.Attribute(attr=m.OneOf(*map(m.Name, _SAME_ZONE))))):
+        return cst.ensure_type(cst.ensure_type(date, cst.Call).func, cst.Attribute).value
+    return date
+
+
+def _call_is_aware(date: cst.Call, found: _Replaced, scope: Scope | None) -> bool | None:
+    """Whether the result of a call has a zone; None if it has that of the date whose method is called."""
     kind, _, last = _full_name(date.func, scope).rpartition(".")
     if (aware := _in_utc(date, kind, last)) is not None:
         found[date] = aware
@@ -101,12 +140,9 @@ def _call_is_aware(date: cst.Call, found: dict[cst.CSTNode, cst.CSTNode], scope:
         return _has_zone(date, last)
     if kind.split(".")[0] == "pendulum":
         return last not in ("naive", "duration", "period")
-    if not isinstance(date.func, cst.Attribute):
-        return False
-    method = date.func.attr.value
     if (zone := _argument(date, "tzinfo")) is not None:
-        return method == "replace" and not m.matches(zone.value, m.Name("None"))
-    return method == "astimezone" or (method in _SAME_ZONE and _is_aware(date.func.value, found, scope))
+        return m.matches(date.func, m.Attribute(attr=m.Name("replace"))) and not m.matches(zone.value, m.Name("None"))
+    return None if _receiver(date) is not date else m.matches(date.func, m.Attribute(attr=m.Name("astimezone")))
 
 
 def _full_name(called: cst.BaseExpression, scope: Scope | None) -> str:
