@@ -97,17 +97,17 @@ def test_w14_workers_killed_at_random_cost_no_child(tmp_path, seed):
 def test_w14_attempts_that_must_not_run_twice_do_not(tmp_path, seed):
     """With rerun_on_loss=False a body begins once; what was lost has crashed, and everything else has its result."""
     path = tmp_path / "notes"
-    number = CHILDREN // 4
+    number = CHILDREN // 20
 
     @task(rerun_on_loss=False)
     def work(x):
         note(path, x)
-        spend(SECONDS)
+        spend(20 * SECONDS)  # longer than what lies between two bodies: a worker that is killed is in one of them
         return x
 
     with Flow("once", result=LocalResult(tmp_path / "results")) as flow:
         worked = work.map(range(number))
-    killer = WorkerKiller(own(), mode="kill", most=3, interval=(0.5, 1.0), seed=seed)
+    killer = WorkerKiller(own(), mode="kill", most=3, interval=(1.0, 2.0), seed=seed)
     with dask.config.set({"distributed.scheduler.allowed-failures": 20}):
         state = flow.run(executor=killer, history=False)
     assert killer.killed
