@@ -12,6 +12,8 @@ import pytest
 
 from prefectish import Flow, task
 from prefectish.engine.worker.logs.stdout import logged_prints
+from prefectish.secrets.masking import MASK
+from prefectish.secrets.output_masking import mask_output
 
 
 @pytest.fixture(autouse=True)
@@ -39,6 +41,23 @@ def test_prints_go_to_the_log_of_their_task(caplog, capsys, isolation, timeout):
     expected = [("prefectish.talk[0]", "INFO", line) for line in ("one", "two a", "100%")]
     assert texts(caplog) == expected
     assert capsys.readouterr() == ("", "err\n")
+
+
+def test_bodies_that_ask_for_a_secret_leave_one_stream_that_masks(monkeypatch):
+    """However many there are: of streams that are put before one another at each body no print comes to its end."""
+    monkeypatch.setattr(sys, "stdout", io.StringIO())
+
+    @task(log_stdout=True)
+    def logged(x):
+        mask_output("a secret of mine")
+        print(x, "a secret of mine")
+
+    with Flow("talks") as flow:
+        out = logged.map(range(1000))
+    assert flow.run(history=False).result[out].is_successful()
+    print("a secret of mine")
+    assert type(sys.stdout._stream) is io.StringIO
+    assert sys.stdout.getvalue() == f"{MASK}\n"
 
 
 def test_other_tasks_print_as_ever(caplog, capsys):

@@ -12,7 +12,9 @@ import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any, TextIO, cast
+from typing import Any, TextIO
+
+from prefectish.secrets.output_masking import MaskingStream
 
 _lines_here: ContextVar[_Lines | None] = ContextVar("prefectish.prints", default=None)
 
@@ -56,7 +58,11 @@ class _Divided:
 
 
 class _StandIn:
-    """Replaces ``sys.stdout`` by a divided stream from the first such body until the last has ended."""
+    """Replaces ``sys.stdout`` by a divided stream from the first such body until the last has ended.
+
+    A stream that masks secrets stays where it is, before the divided one: whichever of the two comes first, neither is
+    put before the other once more at each body.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -66,15 +72,22 @@ class _StandIn:
     def __enter__(self) -> None:
         with self._lock:
             self._users += 1
-            if self._users == 1 and sys.stdout is not None:
-                self._stream = sys.stdout
-                sys.stdout = cast(TextIO, _Divided(sys.stdout))
+            owner, name = _place()
+            if self._users == 1 and (stream := getattr(owner, name)) is not None:
+                self._stream = stream
+                setattr(owner, name, _Divided(stream))
 
     def __exit__(self, *_: object) -> None:
         with self._lock:
             self._users -= 1
-            if self._users == 0 and isinstance(sys.stdout, _Divided):
-                sys.stdout = cast(TextIO, self._stream)
+            owner, name = _place()
+            if self._users == 0 and isinstance(getattr(owner, name), _Divided):
+                setattr(owner, name, self._stream)
+
+
+def _place() -> tuple[object, str]:
+    """Return the object, and its attribute, that hold the stream to which prints go once they are masked."""
+    return (sys.stdout, "_stream") if isinstance(sys.stdout, MaskingStream) else (sys, "stdout")
 
 
 _stand_in = _StandIn()
