@@ -58,8 +58,8 @@ def test_flow_begins_with_tasks_and_edges() -> None:
     assert list(flow.edges) == [Edge(b, c)]
 
 
-@pytest.mark.parametrize("handlers", [print, "print", [print, 3], {print}])
-def test_state_handlers_are_a_sequence_of_callables(handlers: Any) -> None:
+@pytest.mark.parametrize("handlers", [print, "print", [print, 3], {"print"}])
+def test_state_handlers_are_several_callables(handlers: Any) -> None:
     with pytest.raises(TypeError, match="state_handlers"):
         Flow("f", state_handlers=handlers)
 
