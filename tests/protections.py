@@ -660,7 +660,9 @@ OFF = (
     Off("W27", "test_faults_ahead.py::test_w27_map_of_another_client_has_its_share_of_the_workers",
         "short children go through the queue while others wait there",
         {"prefectish.executors.past_queue:is_alone": instead(lambda queued, own: True),
-         "prefectish.executors.past_queue:PastQueue._place": past_an_empty_queue}, limit=90),
+         "prefectish.executors.past_queue:PastQueue._place": past_an_empty_queue,
+         # On a busy machine its bodies take too long to count as short, and nothing needs the protection.
+         "prefectish.engine.scheduling.ahead:children_ahead": instead(lambda mean: 25)}, limit=90),
     Off("W28", "test_faults_ahead.py::test_w28_no_short_child_waits_behind_a_long_one[graph]",
         "what waits behind a long body is moved", {"prefectish.executors.past_queue:PastQueue._look": nothing},
         limit=90),
