@@ -9,7 +9,9 @@ from datetime import timedelta
 import pytest
 
 from prefectish import flow, task
-from prefectish.engine.state import Cached, Success
+from prefectish.engine.signals import FAIL
+from prefectish.engine.state import Cached, Failed, Success
+from prefectish.errors import TaskRunFailed
 from prefectish.history import runs
 from prefectish.triggers import all_finished
 
@@ -141,6 +143,32 @@ def test_u21_result_that_is_a_proxy_of_something_gone_harms_no_sibling(spelled, 
     if history:
         recorded = runs(store=str(tmp_path / "history.db"))[0].children("child")
         assert [row.state for row in recorded] == [type(state).__name__ for state in states]
+
+
+@pytest.mark.parametrize("make", RESULTS.values(), ids=RESULTS)
+def test_u21_failure_whose_result_is_a_proxy_of_something_gone_harms_no_sibling(spelled, make, tmp_path):
+    def body(i):
+        if i == 2:
+            raise FAIL("no good", result=make())
+        return i
+
+    states, counted = children(spelled, body, history=str(tmp_path / "history.db"))
+    assert [type(state).__name__ for state in states] == ["Success", "Success", "Failed", "Success"]
+    assert counted == 4
+    recorded = runs(store=str(tmp_path / "history.db"))[0].children("child")
+    assert [row.state for row in recorded] == ["Success", "Success", "Failed", "Success"]
+
+
+@pytest.mark.parametrize("make", RESULTS.values(), ids=RESULTS)
+def test_u21_result_of_a_failure_that_is_a_proxy_of_something_gone_is_no_exception_to_raise(make):
+    @task
+    def child():
+        raise FAIL("no good", result=make())
+
+    state = flow(lambda: child.submit().result()).run(history=False)
+    assert type(state) is Failed
+    assert type(state.result) is TaskRunFailed
+    assert "no good" in state.message
 
 
 @pytest.mark.parametrize("make", RESULTS.values(), ids=RESULTS)

@@ -27,6 +27,7 @@ from prefectish.flow_source import origin_of
 from prefectish.flows import Flow
 from prefectish.history import RunRow, schema
 from prefectish.history.cells import MOST
+from prefectish.kinds import is_a
 from prefectish.next_command import NextCommand, executor_options
 from prefectish.parameters import Parameter
 from prefectish.safe_repr import printable
@@ -252,7 +253,7 @@ def _show_state(
     if state is None:
         return
     rows = []
-    for task, task_state in (state.result if isinstance(state.result, dict) else {}).items():
+    for task, task_state in (state.result if is_a(state.result, dict) else {}).items():
         if not isinstance(task_state, State) or isinstance(task, Parameter | Constant):
             continue
         kinds = Counter(type(child).__name__ for child in expand(task_state))

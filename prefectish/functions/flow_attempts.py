@@ -161,9 +161,9 @@ class FlowAttempt:
         if state.is_successful():
             return state.result
         error = state.result
-        if isinstance(error, BaseException) and not isinstance(error, Signal):
+        if is_a(error, BaseException) and not isinstance(error, Signal):
             raise error
-        raise not_finished_error(state, self.flow.name) from (error if isinstance(error, BaseException) else None)
+        raise not_finished_error(state, self.flow.name) from (error if is_a(error, BaseException) else None)
 
 
 async def captured(body: Coroutine[Any, Any, Any]) -> Value | Error:

@@ -26,11 +26,9 @@ def value_of(state: State, label: str, sources: Sequence[Settled] = ()) -> Any:
     if state.is_successful():
         return state.result
     error = state.result if isinstance(state, Failed) and not isinstance(state, TriggerFailed) else None
-    if isinstance(error, Exception):
+    if is_a(error, Exception):
         raise error
-    raise not_finished_error(state, label, sources) from (
-        error if isinstance(error, BaseException) else first_cause(sources)
-    )
+    raise not_finished_error(state, label, sources) from (error if is_a(error, BaseException) else first_cause(sources))
 
 
 def owned(state: State, copies: MutableSet[Held]) -> State:
@@ -55,7 +53,7 @@ def not_finished_error(state: State, label: str, sources: Sequence[Settled] = ()
     failed = _first_failed(sources)
     if failed is not None and isinstance(state, TriggerFailed):
         cause = failed.state.result if failed.state is not None else None
-        why = f": {type(cause).__name__}: {text_of(cause)}" if isinstance(cause, BaseException) else ""
+        why = f": {type(cause).__name__}: {text_of(cause)}" if is_a(cause, BaseException) else ""
         text = f"{text} First cause: {failed.label} is {type(failed.state).__name__}{why}"
     return TaskRunFailed(text, state)
 

@@ -26,6 +26,7 @@ from prefectish.engine.worker.logs import digest
 from prefectish.engine.worker.logs.capture import handler, safely
 from prefectish.engine.worker.logs.relay import AttemptLog
 from prefectish.exception_pickling import traceback_of
+from prefectish.kinds import is_a
 from prefectish.next_command import NextCommand
 from prefectish.process_tree import process_name
 from prefectish.secrets.masking import mask
@@ -221,7 +222,7 @@ def _traceback(state: State) -> str | None:
     text: str | None = getattr(state, "traceback", None)
     if text is None:
         error = state._raw_result
-        text = error.traceback_text if isinstance(error, EncodedError) else traceback_of(error)
+        text = error.traceback_text if is_a(error, EncodedError) else traceback_of(error)
     return mask(text).rstrip() if text else None
 
 
@@ -241,7 +242,7 @@ def _record(failure: FailureEvent, level: int, text: str, traceback: str | None,
     step, run_name = failure.step, None if is_of_all else _run_name(failure.state)
     index = failure.row if step.mapped and failure.row >= 0 and not is_of_all else None
     error = failure.state._raw_result
-    raised = isinstance(error, BaseException) and error.__traceback__ is not None and bool(traceback)
+    raised = is_a(error, BaseException) and error.__traceback__ is not None and bool(traceback)
     frames = list(_FRAME.finditer(traceback or ""))
     file, line = (frames[-1]["file"], int(frames[-1]["line"])) if frames else ("", 0)
     values = {

@@ -36,6 +36,7 @@ from prefectish.engine.worker.attempt_context import run_context
 from prefectish.engine.worker.cache import CACHES
 from prefectish.errors import HistoryWriteError
 from prefectish.flow_source import origin_of
+from prefectish.kinds import is_a
 from prefectish.tasks.annotations import log_annotations, options_here
 
 DEFAULTS = RunOptions()
@@ -251,6 +252,6 @@ def _change(flow: RunnableFlow, old: State, new: State) -> State:
         return new
     called = partial(call_handlers, flow, flow.state_handlers, old, new)
     transition = handler_calls.call("state handlers of the flow", called)
-    if transition.aborted and current().get("raise_on_exception") and isinstance(transition.state.result, Exception):
+    if transition.aborted and current().get("raise_on_exception") and is_a(transition.state.result, Exception):
         raise transition.state.result
     return transition.state
