@@ -18,7 +18,6 @@ from typing import Any, Literal, NamedTuple
 from prefectish.edges import Edge
 from prefectish.engine.state import Cancelled, Mapped, Pending, State, Success
 from prefectish.engine.task_states import TaskStates
-from prefectish.kinds import is_a
 from prefectish.optional_deps import load
 from prefectish.task_graph import TaskGraph
 from prefectish.tasks.task import Task
@@ -140,8 +139,8 @@ def picture_of(flow: TaskGraph, name: str, state: State | None = None) -> Pictur
     """Return the picture of a flow and its state; FlowDefinitionError if the flow has a cycle."""
     if state is not None and not isinstance(state, State):
         raise TypeError(f"state must be the state of a run of the flow, got {state!r}")
-    result = None if state is None else state.result
-    states: Mapping[Task, State] = result if is_a(result, Mapping) else {}
+    result: Any = None if state is None else state.result
+    states: Mapping[Task, State] = result if issubclass(type(result), Mapping) else {}
     nodes = {
         task: list(_nodes(f"t{number}", task, _has_children(flow, task), states.get(task)))
         for number, task in enumerate(flow.sorted_tasks())

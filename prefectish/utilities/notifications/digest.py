@@ -11,7 +11,6 @@ from prefectish.engine.driver import active_runs
 from prefectish.engine.scheduling.causes import cause_of
 from prefectish.engine.scheduling.verdict import expand
 from prefectish.engine.state import Failed, Mapped, State, TriggerFailed
-from prefectish.kinds import is_a
 from prefectish.next_command import NextCommand
 from prefectish.parameters import Parameter
 from prefectish.secrets.masking import mask
@@ -43,7 +42,7 @@ def of_change(obj: Any, state: State, run_id: str | None) -> Message:
     said = str(state.message or "")
     if not hasattr(obj, "reference_tasks"):
         return _message(f"Task {obj.name!r}: {what}", [said], {}, state, run_id)
-    states = state.result if is_a(state.result, Mapping) else {}
+    states = state.result if issubclass(type(state.result), Mapping) else {}
     return _message(f"Flow {obj.name!r}: {what}", [said, *_tasks(states)], states, state, run_id)
 
 
