@@ -7,6 +7,7 @@ from email.message import EmailMessage
 from typing import Any
 
 from prefectish.engine.state import State
+from prefectish.kinds import is_a
 from prefectish.safe_repr import printable
 from prefectish.secrets.store import find
 from prefectish.tasks.secrets import SecretBase
@@ -66,7 +67,7 @@ def email_message_formatter(tracked_obj: Any, state: State, email_to: str) -> st
 
 def _detail(state: State) -> str | None:
     """Return the error of a state, or its message."""
-    if isinstance(state.result, Exception):
+    if is_a(state.result, Exception):
         return f"```{printable(repr(state.result))}```"
     return None if state.message is None else str(state.message)
 

@@ -22,6 +22,7 @@ from prefectish.engine.driver.run import run_flow
 from prefectish.engine.handlers import call_handlers
 from prefectish.engine.signals import ENDRUN, FAIL, Signal
 from prefectish.engine.state import Cached, Failed, Mapped, Pending, Retrying, Scheduled, State, innermost
+from prefectish.kinds import is_a
 from prefectish.tasks.task import Task
 
 #: Key of the context of a state that is held back: when it is due.
@@ -172,7 +173,7 @@ class FlowRunner(Runner):
         named = context_in_names(flow, given)
         with more_handlers(flow.tasks, handlers), task_contexts_in(task_contexts), caches.forgotten(), named:
             ended = or_failed(partial(run_flow, flow, values, chosen._replace(one_pass=True)))
-        if not isinstance(ended.result, dict):
+        if not is_a(ended.result, dict):
             return ended
         return ended.replace(result={task: _as_due(ended.result[stands_for.get(task, task)]) for task in wanted})
 
@@ -244,7 +245,7 @@ class TaskRunner(Runner):
         more: list[Any] = [*(_RunnerHandler(self, handler) for handler in self.state_handlers), hold_back]
         with more_handlers([self.task], more), caches.forgotten(), context_in_names(flow, given):
             ended = run_flow(flow, {}, options._replace(one_pass=True))
-        last: State = ended.result[self.task] if isinstance(ended.result, dict) else ended
+        last: State = ended.result[self.task] if is_a(ended.result, dict) else ended
         if type(last) is Cached and not last.cached_inputs:
             inputs = {edge.key: Result(found.result) for edge, found in upstream.items() if edge.key is not None}
             last = last.replace(cached_inputs=inputs)
@@ -300,6 +301,6 @@ def run_with_multiprocess_timeout(
 
 def _called(fn: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any] | None, **options: Any) -> Any:
     state = TaskRunner(FunctionTask(partial(fn, *args, **(kwargs or {})), **options)).run()
-    if isinstance(state.result, Signal) or (isinstance(state.result, BaseException) and not state.is_successful()):
+    if is_a(state.result, Signal) or (is_a(state.result, BaseException) and not state.is_successful()):
         raise state.result
     return state.result

@@ -25,6 +25,7 @@ from prefectish.functions.decorator import FlowFunction
 from prefectish.history.children import ChildRow
 from prefectish.history.recorder import HistoryRecorder
 from prefectish.history.resume import Resumption
+from prefectish.kinds import is_a
 
 #: Names in the error of what is missing.
 MOST_NAMES = 3
@@ -68,7 +69,7 @@ def find_call(
         job = found.job
         upstream = gather(job.chain, found.position, job.items, dict(job.given))
         for state in upstream:
-            if isinstance(state.result, ResultReleased | ResumeMismatch):
+            if is_a(state.result, ResultReleased | ResumeMismatch):
                 catcher.refuse(state)
         return job, found.position, upstream
     finally:
@@ -194,7 +195,7 @@ class Catcher:
 
     def refuse(self, state: State) -> NoReturn:
         """Raise why the call was not made, or not with what it had."""
-        if isinstance(state.result, ResultReleased | ResumeMismatch):
+        if is_a(state.result, ResultReleased | ResumeMismatch):
             raise state.result
         if self.missing:
             raise ResultReleased(self._text(self.missing))
