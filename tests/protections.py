@@ -117,7 +117,7 @@ def untried(encode_error):
 
 def raised(describe_loss):
     """Raise what Dask raises for a key without a value, out of the run."""
-    return lambda future, *about: future.result()
+    return lambda future, *about, **more: future.result()
 
 
 def blamed_at_once(after_death):
@@ -217,8 +217,8 @@ def by_the_wall(due_in_seconds):
 def slept_out(run_step):
     """Wait for a retry where the body runs."""
 
-    def run(*args):
-        record = run_step(*args)
+    def run(*args, **more):
+        record = run_step(*args, **more)
         if record.due_in_seconds:
             time.sleep(record.due_in_seconds)  # noqa: TID251  # real.py cannot be imported yet
             record.due_in_seconds = 0.0
@@ -230,12 +230,12 @@ def slept_out(run_step):
 def retried_at_once(run_step):
     """Begin the next attempt where the last has ended."""
 
-    def run(chain, position, index, upstream, start, *rest):
+    def run(chain, position, index, upstream, start, *rest, **more):
         from prefectish.engine.state import Retrying
 
-        record = run_step(chain, position, index, upstream, start, *rest)
+        record = run_step(chain, position, index, upstream, start, *rest, **more)
         if isinstance(record.state, Retrying):
-            return run(chain, position, index, upstream, record.state, *rest)
+            return run(chain, position, index, upstream, record.state, *rest, **more)
         return record
 
     return run
@@ -249,8 +249,8 @@ def retried_once_more(should_retry):
 def unlimited(init):
     """Open all branches at once."""
 
-    def begin(admission, window, *about):
-        init(admission, 1 << 60, *about)
+    def begin(admission, window, *about, **more):
+        init(admission, 1 << 60, *about, **more)
 
     return begin
 
@@ -489,7 +489,7 @@ OFF = (
         "handlers are called under capture", {"prefectish.engine.handlers:capture": bare}),
     Off("U11", f"{FAULTS}test_u11_handler_that_returns_no_state_fails_the_run[local]",
         "what a handler returns is looked at",
-        {"prefectish.engine.handlers:_after_nonsense": instead(lambda handler, value: value)}),
+        {"prefectish.engine.handlers:_after_nonsense": instead(lambda handler, value, earlier: value)}),
     Off("U12", f"{FAULTS}test_u12_trigger_that_raises_fails_the_task_without_its_body[local]",
         "triggers are called under capture", {"prefectish.engine.worker.decide:capture": bare}),
     Off("U13", "test_isolation.py::test_u13_killed_within_a_second", "the process of a body is killed at its limit",
@@ -595,7 +595,7 @@ OFF = (
         {"prefectish.executors.process_pool:exit_evidence": instead(lambda code: {})}),
     Off("W5", f"{WORKERS}test_w5_child_whose_worker_runs_out_of_memory_crashes_alone[client]",
         "scheduler and nanny are asked how a worker ended",
-        {"prefectish.executors.lost_keys:worker_evidence": instead(lambda client, worker: {})}, limit=90),
+        {"prefectish.executors.lost_keys:worker_evidence": instead(lambda *about, **more: {})}, limit=90),
     Off("W5", f"{WORKERS}test_w5_process_that_the_kernel_kills_is_reported_with_its_memory",
         "the memory of a suspect is watched", {"prefectish.executors.process_pool:ProcessGroup._watch": nothing}),
     Off("W7", f"{CLUSTER}test_w7_cluster_that_is_scaled_down_costs_no_child",
@@ -754,13 +754,13 @@ OFF = (
         {"prefectish.history.holders:_place": instead(lambda: "here")}, limit=60),
     Off("C10", f"{HOLDERS}test_c10_run_whose_heartbeat_moves_is_not_taken_over_whatever_the_clocks_say",
         "a heartbeat is seen to move by the own clock",
-        {"prefectish.history.holders:stands_still": instead(lambda *about: True)}),
+        {"prefectish.history.holders:stands_still": instead(lambda *about, **more: True)}),
     Off("C10", f"{HOLDERS}test_c10_client_that_lost_its_run_stops_at_once_with_code_7[threads-graph]",
         "who lost a run ends it",
         {"prefectish.history.recorder:HistoryRecorder.watch": unheard}, limit=60),
     Off("C11", "test_contract_killed.py::test_c11_f16_nothing_that_was_stored_runs_again[threads-graph]",
         "results without a record are looked for in the store",
-        {"prefectish.history.stored:StoredResults.missing": lambda missing: lambda *about: {}}, limit=120),
+        {"prefectish.history.stored:StoredResults.missing": instead(lambda *about, **more: {})}, limit=120),
     Off("C9", "test_logs.py::test_c9_handler_that_raises_is_reported_and_stops_nothing", "we log under capture",
         {f"prefectish.engine.worker.logs.{module}:safely": instead(lambda log, *args: log(*args))
          for module in ("capture", "relay")}),
@@ -783,7 +783,7 @@ OFF = (
     Off("H7", f"{RESULTS}test_h7_no_byte_can_be_flipped_unseen[None]", "length and SHA-256 are checked",
         {"prefectish.results.envelope:unseal": opened_unseen}),
     Off("H7", "test_resume.py::test_h7_damaged_result_counts_as_absent", "a result is read before it is relied on",
-        {"prefectish.history.resume:_is_sound": instead(lambda store, location: True)}),
+        {"prefectish.history.resume:_is_sound": instead(lambda *about: True)}),
     Off("H8", f"{RESULTS}test_h8_leftover_of_a_dead_worker_is_not_a_result[folder]", "a temporary suffix",
         {"prefectish.results.names:UNFINISHED_SUFFIX": instead(".never")}),
     Off("H9", "test_caching_contract.py::test_h9_store_that_workers_do_not_share_is_found_before_anything_runs",

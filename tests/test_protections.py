@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import ast
 import importlib
+import inspect
 import subprocess
 import sys
+from operator import attrgetter
 
 import fault_table
 import protections
@@ -60,6 +62,29 @@ def test_what_is_switched_off_is_there(place):
     for part in path.split("."):
         assert hasattr(found, part), f"{place}: there is no {part}"
         found = getattr(found, part)
+
+
+def test_what_is_put_in_a_place_takes_what_was_there_takes():
+    """Else a test fails for its switch, and not for the protection that is missing."""
+    Parameter = inspect.Parameter
+    wrong = []
+    for place, instead in {(place, instead) for row in OFF for place, instead in row.off.items()}:
+        module, _, path = place.partition(":")
+        old = attrgetter(path)(importlib.import_module(module))
+        new = instead(old)
+        if not (inspect.isfunction(old) and inspect.isfunction(new)):
+            continue
+        parameters = inspect.signature(old).parameters.values()
+        positional = [p for p in parameters if p.kind in (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD)]
+        required = [None for p in positional if p.default is Parameter.empty]
+        named = {
+            p.name: None for p in parameters if p.kind is Parameter.KEYWORD_ONLY or p in positional[len(required) :]
+        }
+        try:
+            inspect.signature(new).bind(*required, **named)
+        except TypeError as error:
+            wrong.append(f"{place}: {error}")
+    assert not wrong
 
 
 def test_rows_differ():
