@@ -379,8 +379,8 @@ def recursive(order):
 def backwards(mapped):
     """Hand children to a fan-in in another order than that of the map."""
 
-    def make(message, map_states, n_map_states):
-        return mapped(message, map_states=map_states[::-1], n_map_states=n_map_states)
+    def make(message, result=None, *, map_states, **more):
+        return mapped(message, result, map_states=map_states[::-1], **more)
 
     return make
 
@@ -574,7 +574,7 @@ OFF = (
             lambda step: lambda changes, run: step(changes, run) if run.children else None}, limit=10),
     Off("P16", f"{MAPS}test_p16_parent_fails_if_no_mapped_upstream_succeeded[local-all_finished]",
         "a parent needs something to map over",
-        {"prefectish.engine.plan.map_domain:Failed": instead(lambda *about: None)}),
+        {"prefectish.engine.plan.map_domain:Failed": instead(lambda *about, **more: None)}),
     # -- workers
     Off("P17", "test_addresses.py::test_p17_result_that_holds_live_futures_is_refused_at_its_producer[nested-graph]",
         "a result is looked through for futures",
