@@ -213,7 +213,8 @@ class ClusterSession:
                 if followed and not self._can_follow(followed, sending, graphs):
                     self._done.append(taken_back(job))
                 else:
-                    self._add(job, chain.packed(job.index < 0), graphs, sending, bool(followed))
+                    packed = chain.packed(not job.chain.steps[job.positions[0]].mapped)
+                    self._add(job, packed, graphs, sending, bool(followed))
         for bundle in bundles:
             chain = self._chain(bundle.chain)
             placement = chain.placement or placement_of(bundle.chain.steps[0].task)

@@ -154,8 +154,10 @@ def test_futures_are_let_go_with_one_message_and_who_shares_a_key_keeps_it(dask_
         return dask_client.run_on_scheduler(lambda dask_scheduler: set(dask_scheduler.tasks))
 
     told = []
-    send = dask_client._send_to_scheduler
-    monkeypatch.setattr(dask_client, "_send_to_scheduler", lambda message: (told.append(message["op"]), send(message)))
+    send = dask_client._send_to_scheduler_safe
+    monkeypatch.setattr(
+        dask_client, "_send_to_scheduler_safe", lambda message: (told.append(message["op"]), send(message))
+    )
     futures = dask_client.map(str, range(20), pure=False)
     shared = Future(futures[0].key, dask_client)
     wait(futures)

@@ -13,6 +13,7 @@ from real import note, notes, spend, until
 
 from prefectish import flow, task, unmapped
 from prefectish.engine.driver.loop import Run
+from prefectish.executors import chain_bytes
 from prefectish.functions.function_run import FunctionRun
 
 #: Bodies that the executors of the contract suite run at once.
@@ -113,8 +114,15 @@ def in_turn(x, path, gate, slots):
 
 
 @at_once
-@pytest.mark.parametrize("called", [in_turn, other], ids=["same task", "other task"])
-def test_call_during_a_map_begins_after_as_many_children_as_there_are_workers(called, executor, slots, tmp_path):
+@pytest.mark.parametrize(
+    ("called", "small"),
+    [(in_turn, 1 << 20), (other, 1 << 20), (in_turn, 0)],
+    ids=["same task", "other task", "with many bytes"],
+)
+def test_call_during_a_map_begins_after_as_many_children_as_there_are_workers(
+    called, small, executor, slots, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(chain_bytes, "SMALL", small)  # how many bytes a function has depends on the path of its file
     path, gate = tmp_path / "begun", tmp_path / "gate"
 
     @flow

@@ -55,12 +55,30 @@ def test_state_comes_back_from_its_note(tmp_path, form, state):
     assert (found, found.message, found.context) == (state, state.message, state.context)
 
 
-@pytest.mark.parametrize(("form", "kind"), [("pickle", ValueError), ("json", RemoteError)])
-def test_exception_comes_back_as_far_as_the_store_allows(tmp_path, form, kind):
-    found = stored(LocalResult(tmp_path, serializer=form), TimedOut("late", ValueError("bad")))
+class OfItsOwn(Exception):
+    """Cannot be made anew from its text."""
+
+    def __init__(self, *, code):
+        super().__init__()
+        self.code = code
+
+    def __str__(self):
+        return f"bad {self.code}"
+
+
+@pytest.mark.parametrize(
+    ("form", "error", "kind"),
+    [
+        ("pickle", ValueError("bad"), ValueError),
+        ("json", ValueError("bad"), ValueError),
+        ("json", OfItsOwn(code=7), RemoteError),
+    ],
+)
+def test_exception_comes_back_as_far_as_the_store_allows(tmp_path, form, error, kind):
+    found = stored(LocalResult(tmp_path, serializer=form), TimedOut("late", error))
     assert (type(found), found.message, type(found.result)) == (TimedOut, "late", kind)
     assert "bad" in str(found.result)
-    assert "ValueError: bad" in str(found.traceback)
+    assert f"{type(error).__name__}: bad" in str(found.traceback)
 
 
 @pytest.mark.parametrize("form", FORMATS)
