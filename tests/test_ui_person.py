@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
 from statistics import median
@@ -207,6 +208,13 @@ def test_every_button_can_be_pressed_by_keyboard_alone(
 # -- behind a proxy --------------------------------------------------------------------------------------------------
 
 
+def listens(port: int) -> bool:
+    """Whether something takes connections to a port of this machine."""
+    with suppress(OSError), socket.create_connection(("127.0.0.1", port), 5):
+        return True
+    return False
+
+
 @contextmanager
 def jupyter(port: int, folder: Path) -> Iterator[str]:
     """Serve what listens on a port by a Jupyter server."""
@@ -218,7 +226,8 @@ def jupyter(port: int, folder: Path) -> Iterator[str]:
         server = subprocess.Popen(command, cwd=folder, stdout=log, stderr=log)
     try:
         address = r"http://(?:localhost|127\.0\.0\.1):(\d+)/user/ada/"
-        found = until(lambda: re.search(address, (folder / "jupyter.log").read_text()))
+        found = until(lambda: re.search(address + r"\b", (folder / "jupyter.log").read_text()))
+        until(lambda: listens(int(found[1])))  # it says so before
         yield f"http://127.0.0.1:{found[1]}/user/ada/proxy/{port}"
     finally:
         server.terminate()
