@@ -216,7 +216,7 @@ def test_w19_input_that_no_worker_can_fetch_is_brought_there(tmp_path, caplog):
             state = flow.run(executor=executor, history=False)
     assert state.is_successful(), state
     assert state.result[out].result == [0, 1, 2, 3]
-    (warning,) = told(caplog, "nothing has ended for")
+    *_, warning = told(caplog, "nothing has ended for")  # a busy machine may stall before
     assert "0 run; 1 waits for data: total-1 on tcp://" in warning, warning
     assert "for make-1[" in warning
     assert told(caplog, "they are brought there")
