@@ -141,6 +141,8 @@ class recorded:
         seen = self.seen
 
         class Recorder:
+            address = "history.db"
+
             def started(self, *about):
                 pass
 

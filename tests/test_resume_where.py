@@ -97,7 +97,11 @@ class Refused(ConnectionError):
 
     def __init__(self, host, port):
         super().__init__(f"{host}:{port} refused")
+        self.host = host
         self.port = port
+
+    def __reduce__(self):  # it travels with the body, as an item of a list
+        return type(self), (self.host, self.port)
 
 
 def failing_flow(kind, failures, tmp_path):
