@@ -16,7 +16,7 @@ from distributed.spill import SpillBuffer
 from real import kinds
 
 from prefectish import Flow, task
-from prefectish.executors import DaskExecutor
+from prefectish.executors import DaskExecutor, spilling
 from prefectish.executors.spilling import tell_of
 
 SPILL_LOG = logging.getLogger("distributed.spill")
@@ -48,6 +48,7 @@ def make(tmp_path, monkeypatch):
     def make_workers(told, *names):
         monkeypatch.setattr(SPILL_LOG, "handlers", [])  # those of pytest keep the lines, and by them the workers
         monkeypatch.setattr(SPILL_LOG, "propagate", False)
+        monkeypatch.setattr(spilling, "_teller", spilling._Teller())  # without workers of earlier tests
         for limit in SPILL_LOG.filters:  # to a line in ten seconds
             monkeypatch.setattr(limit, "filter", lambda record: True)
         workers = [Worker(name, tmp_path / name, told) for name in names]
