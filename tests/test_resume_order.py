@@ -169,6 +169,24 @@ def test_what_has_no_record_does_not_take_the_result_of_its_twin(executor, tmp_p
 
 
 @pytest.mark.parametrize("kind", ["graph", "function"])
+def test_equal_items_are_looked_at_once_however_many_there_are(tmp_path, kind, monkeypatch):
+    looked, number = [], 300
+    key_at = ResumeRules._key_at
+    monkeypatch.setattr(ResumeRules, "_key_at", lambda *args: (looked.append(args[-1]), key_at(*args))[1])
+
+    @task(name="parse", result=LocalResult(str(tmp_path / "results")))
+    def parse(item):
+        return item
+
+    maps_all, store = maps(kind, parse, tmp_path, given := ["a"] * number), str(tmp_path / "history.db")
+    run_id = maps_all.run(executor=LocalExecutor(), history=store).context["flow_run_id"]
+    given += ["a"] * number  # those that have no record come after the twins that have one
+    maps_all.resume(run_id, executor=LocalExecutor(), history=store)
+    assert len(results(history.run(run_id, store), "parse-1")) == 2 * number
+    assert number <= len(looked) <= 4 * number
+
+
+@pytest.mark.parametrize("kind", ["graph", "function"])
 def test_order_of_more_steps_than_a_byte_counts(tmp_path, read, kind):
     mended = tmp_path / "mended"
 

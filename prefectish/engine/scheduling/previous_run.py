@@ -10,7 +10,6 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import cached_property
-from itertools import count
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from prefectish.engine.plan.item_key import ItemId
@@ -195,16 +194,17 @@ class PreviousRun:
             return found
         return None if self._chosen is None or self._chosen(slug, found.row, found.state) else found
 
-    def twins(self, slug: str, key: str) -> dict[int | None, ItemId]:
-        """Return the recorded children whose items have a key, by their rows."""
+    def twins(self, slug: str, key: str) -> dict[int, ItemId]:
+        """Return the recorded children whose items have a key, by their rows in order; none if a row is not known."""
         children = self._children.get(slug, {})
-        found: dict[int | None, ItemId] = {}
-        for number in count():
-            record = children.get((key, number))
-            if record is None:
-                return found
+        found: dict[int, ItemId] = {}
+        number = 0
+        while (record := children.get((key, number))) is not None:
+            if record.row is None:
+                return {}
             found.setdefault(record.row, (key, number))
-        return found
+            number += 1
+        return dict(sorted(found.items()))
 
     def unrecorded_since(self, slug: str, identity: ItemId) -> int | None:
         """Return the first part of the run whose result of a child may be used that has no record; None for none."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import sys
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from operator import and_
 from typing import Any, NamedTuple
 
@@ -64,6 +64,8 @@ class ResumeRules:
         self._staying: dict[tuple[int, int], bool] = {}
         self._complete: set[int] = set()
         self._begun: dict[int, StepChain] = {}  # chains whose rows begin with an item of a list, by domain
+        self._twins: dict[tuple[str, str], Mapping[int, ItemId]] = {}  # recorded children of a key, by slug and key
+        self._placed: set[tuple[str, str]] = set()  # those of which it is known whether they are where they were
         self._generations: dict[tuple[int, int], int] = {}
         self._latest: dict[int, int] = {}
         self._moved: set[int] = set()
@@ -162,10 +164,28 @@ class ResumeRules:
         key = identity[0]
         if key is None or (record is not None and record.row == row):
             return record
-        twins = self._previous_run.twins(slug, key)
-        if not twins or any(other is None or self._key_at(chain, other) != key for other in twins):
+        twins = self._twins_in_place(chain, slug, key)
+        if not twins:
             return record
         return self._previous_run.find(slug, twins[row]) if row in twins else None
+
+    def _twins_in_place(self, chain: StepChain, slug: str, key: str) -> Mapping[int, ItemId]:
+        """Return the recorded children of one key by their rows; none unless all are known to be where they were.
+
+        They are looked at once, whatever their number: all items of a map may be equal.
+        """
+        place = slug, key
+        if place in self._placed:
+            return self._twins[place]
+        if place not in self._twins:
+            self._twins[place] = self._previous_run.twins(slug, key)
+        twins = self._twins[place]
+        if twins and self._key_at(chain, next(reversed(twins))) is None:
+            return {}  # the list has not come so far
+        self._placed.add(place)
+        if any(self._key_at(chain, row) != key for row in twins):
+            self._twins[place] = twins = {}
+        return twins
 
     def _unrecorded_since(
         self,
@@ -364,7 +384,7 @@ class ResumeRules:
         if key is not None:
             self._number(number, map_row.row, key)
         elif chain.order is not None and chain.spec.steps[0].computes_key:
-            self._all_identities(chain)  # rows do not start in their order, by which those of one key are numbered
+            self._number_all(chain)  # rows do not start in their order, by which those of one key are numbered
         else:
             self._number(number, map_row.row, _item_key(chain, map_row.items))
 
@@ -376,7 +396,7 @@ class ResumeRules:
         for domain in known:
             first = self._begun.get(domain)
             if first is not None and first.map_state is not None and first.map_state.closed:
-                self._all_identities(first)
+                self._number_all(first)
             if (domain, row) in self._identities:
                 return self._identities[domain, row][0]
         return None
@@ -388,13 +408,18 @@ class ResumeRules:
 
     def _all_identities(self, chain: StepChain) -> list[ItemId]:
         """Return the identities of the rows of a chain that begins with a list."""
+        number, width = self._number_all(chain)
+        return [self._identities[number, row] for row in range(width)]
+
+    def _number_all(self, chain: StepChain) -> tuple[int, int]:
+        """Note the identities of all rows of such a chain, once; return the number of its domain and its width."""
         assert chain.map_state is not None
         number, width = chain.map_state.domain.number, chain.map_state.width or 0
         if number not in self._complete:
             self._complete.add(number)
             for row in range(width):
                 self._number(number, row, _item_key(chain, chain.items_of(row)))
-        return [self._identities[number, row] for row in range(width)]
+        return number, width
 
 
 def _item_key(chain: StepChain, items: tuple[Any, ...]) -> str | None:
