@@ -37,7 +37,7 @@ class HeldFuture:
     """The future of a large result, released in the order of what is sent to the scheduler.
 
     ``Future`` itself sends that message a turn of the client's loop later: what is submitted next would begin before,
-    beside a result that nobody needs any more.
+    beside a result that nothing reads any more.
     """
 
     __slots__ = ("future",)

@@ -42,8 +42,8 @@ class Latch:
 
     Two moments are bad for the waits of ``threading.Event``. Of a signal that comes just before the system begins to
     wait, Python runs the handler once the wait ends, which may be never. And what a handler raises as the event's lock
-    is taken leaves it taken, so that whoever sets the event waits for ever. Here a plain flag is the truth, the lock
-    only wakes, and a wait looks at the flag every second.
+    is taken leaves it taken, so that the thread that sets the event waits for ever. Here a plain flag is the truth, the
+    lock only wakes, and a wait looks at the flag every second.
     """
 
     __slots__ = ("_gate", "_is_set")
@@ -58,7 +58,7 @@ class Latch:
         return self._is_set
 
     def set(self) -> None:
-        """Wake all that wait, and let nobody wait from now on."""
+        """Wake all threads that wait, and let none wait from now on."""
         self._is_set = True
         with suppress(RuntimeError):  # it was set before
             self._gate.release()

@@ -272,7 +272,7 @@ def test_start_of_a_run_that_cannot_begin_raises_at_once(
 
 
 def test_latch_can_be_set_and_waited_for_wherever_a_wait_of_it_was_interrupted() -> None:
-    """An Event, at two of these places, makes whoever sets it wait for ever."""
+    """An Event, at two of these places, makes the thread that sets it wait for ever."""
     code, places = Latch.wait.__code__, 0
 
     def interrupted_at(place: int) -> bool:

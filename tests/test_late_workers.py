@@ -86,41 +86,6 @@ from distributed.cli.dask_worker import main; main()
 """
 
 
-def test_late_worker_without_prefectish_costs_no_child(tmp_path):
-    path = tmp_path / "notes"
-
-    @task
-    def work(x):
-        from distributed import get_worker
-
-        note(path, f"{x} {get_worker().name}")
-        spend(0.5)
-        return x
-
-    def join(address):
-        until(lambda: len(notes(path)) >= 2)
-        late.append(running(WITHOUT, address, "--nthreads", "1", "--no-dashboard", "--name", "late", "--no-nanny"))
-        late[0].__enter__()
-
-    late: list = []
-    with Flow("late") as flow:
-        out = work.map(range(24))
-    with (
-        command_line_scheduler(tmp_path) as (address, _),
-        command_line_worker(address, "--name", "first", "--no-nanny"),
-        Client(address, set_as_default=False) as client,
-    ):
-        client.wait_for_workers(1, 60)
-        with meanwhile(join, address):
-            state = flow.run(executor=DaskExecutor(client=client), history=False)
-        seen = client.run_on_scheduler(lambda dask_scheduler: dask_scheduler._workers_added_total)
-        late[0].__exit__(None, None, None)
-    assert seen == 2, "it has not joined"
-    assert state.is_successful(), state
-    assert state.result[out].result == list(range(24))
-    assert {line.split()[1] for line in notes(path)} == {"first"}
-
-
 #: Run a worker of another Python: one that says so of itself.
 OTHER_PYTHON = """
 import sys
@@ -163,6 +128,10 @@ def body(x, path):
     note(path, f"{x} {get_worker().name}")
     spend(0.5)
     return x
+
+
+def test_late_worker_without_prefectish_costs_no_child(tmp_path):
+    assert late_run(tmp_path, task(body), WITHOUT) == {"first"}
 
 
 def test_late_worker_without_the_resource_is_given_nothing(tmp_path):

@@ -129,14 +129,14 @@ def test_flow_runs_on_its_schedule(chat):
         state = flow.run(chat_url=chat.url, history=False, context=secrets)
     assert days == ["Mon 04 08:30", "Tue 05 08:30"]
     assert recipients(chat) == ["Barbara", "Edsger"]
-    assert state.result[example.final].result == "reminded nobody; 4 had written already"
+    assert state.result[example.final].result == "reminded no one; 4 had written already"
 
 
 def test_pieces_are_plain_functions_to_be_tested_by_themselves():
     assert example.is_reminder_needed.run("Edsger", UPDATES) == "Edsger"
     with pytest.raises(BaseException, match="Ada has already provided an update"):
         example.is_reminder_needed.run("Ada", UPDATES)
-    assert example.report.run([None, None]) == "reminded nobody; 2 had written already"
+    assert example.report.run([None, None]) == "reminded no one; 2 had written already"
     assert isinstance(example.reminders, Flow)
 
 

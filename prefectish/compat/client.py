@@ -68,7 +68,7 @@ class Client:
         self.tenant_id = tenant_id
         self.headers: dict[str, Any] = {}
 
-    # Whose flows they are: there is one tenant, and nobody logs in.
+    # Tenants: there is one, and no login.
 
     @property
     def active_tenant_id(self) -> str:
@@ -88,7 +88,7 @@ class Client:
         return [{"id": TENANT, "slug": TENANT, "name": TENANT}]
 
     def login_to_tenant(self, tenant_slug: str | None = None, tenant_id: str | None = None) -> bool:
-        """Return whether it is the tenant that there is.
+        """Return whether this is the one tenant.
 
         Raises
         ------
@@ -100,11 +100,11 @@ class Client:
         return TENANT in (tenant_slug, tenant_id)
 
     def switch_tenant(self, tenant_id: str) -> bool:
-        """Return whether it is the tenant that there is."""
+        """Return whether this is the one tenant."""
         return tenant_id == TENANT
 
     def logout_from_tenant(self) -> None:
-        """Do nothing: nobody is logged in."""
+        """Do nothing: there is no login."""
 
     save_auth_to_disk = logout_from_tenant
 

@@ -87,7 +87,7 @@ def send_reminder(user: str, chat_url: str, token: str, channel: str) -> str:
 def report(reminded: Sequence[str | None]) -> str:
     """Return what was done; those who needed no reminder are None."""
     names = [user for user in reminded if user is not None]
-    return f"reminded {', '.join(names) or 'nobody'}; {len(reminded) - len(names)} had written already"
+    return f"reminded {', '.join(names) or 'no one'}; {len(reminded) - len(names)} had written already"
 
 
 @task(max_retries=3, retry_delay=timedelta(seconds=0.1))

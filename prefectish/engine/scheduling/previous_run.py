@@ -219,7 +219,7 @@ class PreviousRun:
                 yield identity, found
 
     def ended_rows(self, slug: str) -> Iterator[int] | None:
-        """Yield the rows that most likely are kept, as far as their own record decides; None if nobody can tell."""
+        """Yield the rows that most likely are kept, as far as their own record decides; None if it does not."""
         children = self._children.get(slug)
         if slug in self._changed or not isinstance(children, PreviousChildren) or children.shares_keys:
             return None
