@@ -64,7 +64,7 @@ class ResumeRules:
         self._staying: dict[tuple[int, int], bool] = {}
         self._complete: set[int] = set()
         self._begun: dict[int, StepChain] = {}  # chains whose rows begin with an item of a list, by domain
-        self._twins: dict[tuple[str, str], Mapping[int, ItemId]] = {}  # recorded children of a key, by slug and key
+        self._twins: dict[tuple[str, str], Mapping[int, ItemId]] = {}  # several recorded children of a key
         self._placed: set[tuple[str, str]] = set()  # those of which it is known whether they are where they were
         self._generations: dict[tuple[int, int], int] = {}
         self._latest: dict[int, int] = {}
@@ -172,19 +172,22 @@ class ResumeRules:
     def _twins_in_place(self, chain: StepChain, slug: str, key: str) -> Mapping[int, ItemId]:
         """Return the recorded children of one key by their rows; none unless all are known to be where they were.
 
-        They are looked at once, whatever their number: all items of a map may be equal.
+        Several are looked at once, whatever their number: all items of a map may be equal. Of the keys of single
+        children nothing is kept: there may be a million.
         """
         place = slug, key
         if place in self._placed:
             return self._twins[place]
-        if place not in self._twins:
-            self._twins[place] = self._previous_run.twins(slug, key)
-        twins = self._twins[place]
-        if twins and self._key_at(chain, next(reversed(twins))) is None:
+        twins = self._twins.get(place) or self._previous_run.twins(slug, key)
+        if len(twins) > 1:
+            self._twins[place] = twins
+        if not twins or self._key_at(chain, next(reversed(twins))) is None:
             return {}  # the list has not come so far
-        self._placed.add(place)
         if any(self._key_at(chain, row) != key for row in twins):
-            self._twins[place] = twins = {}
+            twins = {}
+        if place in self._twins:
+            self._placed.add(place)
+            self._twins[place] = twins
         return twins
 
     def _unrecorded_since(
