@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import sys
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from operator import and_
 from typing import Any, NamedTuple
 
@@ -64,7 +64,7 @@ class ResumeRules:
         self._staying: dict[tuple[int, int], bool] = {}
         self._complete: set[int] = set()
         self._begun: dict[int, StepChain] = {}  # chains whose rows begin with an item of a list, by domain
-        self._twins: dict[tuple[str, str], Mapping[int, ItemId]] = {}  # several recorded children of a key
+        self._twins: dict[tuple[str, str], dict[int, ItemId]] = {}  # several recorded children of a key
         self._placed: set[tuple[str, str]] = set()  # those of which it is known whether they are where they were
         self._generations: dict[tuple[int, int], int] = {}
         self._latest: dict[int, int] = {}
@@ -169,7 +169,7 @@ class ResumeRules:
             return record
         return self._previous_run.find(slug, twins[row]) if row in twins else None
 
-    def _twins_in_place(self, chain: StepChain, slug: str, key: str) -> Mapping[int, ItemId]:
+    def _twins_in_place(self, chain: StepChain, slug: str, key: str) -> dict[int, ItemId]:
         """Return the recorded children of one key by their rows; none unless all are known to be where they were.
 
         Several are looked at once, whatever their number: all items of a map may be equal. Of the keys of single
