@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
+import json
 import re
 import threading
 import uuid
@@ -32,6 +34,11 @@ class ImageRegistry(ThreadingHTTPServer):
     def address(self) -> str:
         """Return ``host:port``."""
         return f"127.0.0.1:{self.server_address[1]}"
+
+    def layers(self, image: str) -> list[bytes]:
+        """Return the archives of an image, given as ``name:tag``: first its base, last what was added to it."""
+        blobs = [self.blobs[layer["digest"]] for layer in json.loads(self.manifests[image][1])["layers"]]
+        return [gzip.decompress(blob) if blob.startswith(b"\x1f\x8b") else blob for blob in blobs]
 
 
 class _Handler(BaseHTTPRequestHandler):

@@ -45,7 +45,7 @@ class _Handler(BaseHTTPRequestHandler):
             if name.lower() not in HOP_BY_HOP:
                 self.send_header(name, value)
         self.end_headers()
-        with closing(answer), suppress(OSError):  # the browser has gone
+        with closing(answer), suppress(OSError, http.client.HTTPException):  # one of the two has gone
             while part := answer.read1():
                 self.wfile.write(part)
                 self.wfile.flush()

@@ -5,7 +5,6 @@ Needs root, buildah and debootstrap; the base image is a minimal Debian with wha
 
 from __future__ import annotations
 
-import gzip
 import os
 import shutil
 import subprocess
@@ -45,7 +44,7 @@ def greet(name, word):
 
 @task
 def check(token):
-    assert token == "s3cret-token", token
+    assert token == "-".join(["s3cret", "token"])  # in no file of the image as it is
 
 with Flow("greetings") as greetings:
     word = Parameter("word", default="hello")
@@ -180,10 +179,9 @@ def test_deploy_pushes_the_image_which_an_agent_elsewhere_runs(
         assert made.image is not None
         assert made.image.startswith(f"{registry.address}/team/greetings:")
         assert made.image.removeprefix(f"{registry.address}/") in registry.manifests
-        small = [blob for blob in registry.blobs.values() if len(blob) < 10**6]
-        own = [gzip.decompress(blob) if blob.startswith(b"\x1f\x8b") else blob for blob in small]
-        assert any(b"greet.map" in content for content in own)  # the flow's file is in a layer of its own
-        assert not any(b"s3cret-token" in content for content in own if b"greet.map" not in content)
+        _base, own = registry.layers(made.image.removeprefix(f"{registry.address}/"))
+        assert b"greet.map" in own
+        assert b"s3cret-token" not in own
         shell("buildah", *buildah, "rmi", "--force", made.image)  # as on another machine, it must be pulled
         run_id = deployment.run()
         Agent().start(once=True)
