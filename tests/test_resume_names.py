@@ -6,11 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import delete, update
 from test_contract_names import ends
 
 from prefectish import Flow, flow, history, task
 from prefectish.engine.state import State, Success
 from prefectish.errors import ResultReleased
+from prefectish.history import schema
+from prefectish.history.store import open_store
 from prefectish.results import LocalResult
 
 
@@ -105,3 +108,42 @@ def test_what_another_run_has_replaced_runs_again(executor: Any, tmp_path: Path,
     else:
         with pytest.raises(ResultReleased, match=r"load-1\[0\] is gone: another run has replaced '0.pkl'"):
             states[0].result  # noqa: B018
+
+
+@pytest.mark.parametrize("known", ["step", "nothing"])
+@pytest.mark.parametrize("shape", ["over a list", "over a call"])
+def test_maps_whose_children_were_stored_and_not_recorded_are_kept(
+    executor: Any, tmp_path: Path, shape: str, known: str
+) -> None:
+    """A client is killed after the children of maps have ended, and before it writes that."""
+    ran, mended = tmp_path / "ran", tmp_path / "mended"
+    home = str(tmp_path / "history.db")
+
+    def counted(name: str, value: Any) -> Any:
+        with open(ran, "a") as file:
+            file.write(f"{name} ")
+        return value
+
+    numbers = task(lambda: counted("numbers", [1, 2]), name="numbers")
+    first = task(lambda x: counted("first", x + 1), name="first")
+    second = task(lambda x: counted("second", x * 10), name="second")
+
+    @task
+    def last(xs: list[int]) -> int:
+        if not mended.exists():
+            raise ValueError("not yet")
+        return sum(xs)
+
+    @flow(name="maps", result=LocalResult(tmp_path / "results"), executor=executor, history=home)
+    def maps() -> Any:
+        return last(second.map(first.map([1, 2] if shape == "over a list" else numbers.submit())).result())
+
+    run_id = maps.run().context["flow_run_id"]
+    with open_store(home).engine.begin() as connection:
+        connection.execute(delete(schema.children))
+        connection.execute(delete(schema.attempts))
+        connection.execute(delete(schema.steps) if known == "nothing" else update(schema.steps).values(state=None))
+    mended.touch()
+    ran.unlink()
+    assert maps.resume(run_id, history=home, retry_failed=True).result == 50
+    assert not ran.exists()

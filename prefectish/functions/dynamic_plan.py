@@ -103,6 +103,8 @@ class DynamicPlan:
         step.shares_cache = True  # how often it will be called is not known
         step.measure = Measure.QUIETLY
         step.stage = 1 + max((steps[i.source].stage for i in inputs if i.source >= 0), default=0)
+        if step.mapped:
+            self._assign_domain(step)  # before its record is looked up: maps of one domain tell each other's rows
         if self.progress.resume_rules is not None and learns:
             self.progress.resume_rules.learn(step)
         for i in inputs:
@@ -116,6 +118,14 @@ class DynamicPlan:
         release.keep.add(step.number)  # until its results cannot be asked for
         self.progress.admission.limits.add_step(step, *self._limits_of(task))
         return step_state
+
+    def _assign_domain(self, step: Step) -> None:
+        run_state = self.run_state
+        domains: list[MapDomain] = run_state.plan.domains  # type: ignore[assignment]
+        count = len(domains)
+        assign_domain(step, run_state.plan.steps, domains, self._domains)
+        for domain in domains[count:]:
+            self.progress.changes.add_domain(run_state.add_domain(domain))
 
     def variant(self, task: Task, copied: Task) -> Task:
         """Return a copy of a task that stands for it in a call, having noted of what it is a copy."""
@@ -175,11 +185,6 @@ class DynamicPlan:
         run_state = self.run_state
         plan = run_state.plan
         with self.lock:
-            domains: list[MapDomain] = plan.domains  # type: ignore[assignment]
-            count = len(domains)
-            assign_domain(step_state.step, plan.steps, domains, self._domains)
-            for domain in domains[count:]:
-                self.progress.changes.add_domain(run_state.add_domain(domain))
             group = Group(
                 len(run_state.groups), (step_state.step.number,), step_state.step.stage, step_state.step.domain
             )

@@ -194,9 +194,10 @@ class _RecordedSteps:
         if step.literal is not None:
             return
         if row is None:
-            is_call = self._plan.grows and step.fan_in is None and not any(i.mapped for i in step.inputs)
-            if is_call:  # none of its calls was recorded
-                self.children[step.slug] = self._stored.missing(step, None, 0, task_version(step.task))
+            if self._plan.grows and step.fan_in is None:  # none of its calls or children was recorded
+                found = self._stored.missing(step, None, 0, task_version(step.task))
+                self.children[step.slug] = found
+                self.widths[step.slug] = len(found)
                 self.since[step.slug] = 0
             return
         run = self._resumption.run

@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 
 #: Header of a stored result whose attempt knows it: the key of its item, by which a resumed run finds the child.
 ITEM = "item"
-#: Header of the stored result of a call: the version of the code of its task.
+#: Header of a stored result in a flow function: the version of the code of its task.
 VERSION = "version"
 #: The place that an attempt has of its own, see :meth:`ResultStorage.own_place`.
 _OWN_PLACE = re.compile(r"(?P<run>.+)/(?P<part>\d+)/(?P<slug>[^/]+)/(?P<index>\d+|single)\.\d+")
@@ -101,7 +101,7 @@ class ResultStorage:
         self.folder = folder
         self.owner = process_id()
         self.names = NameTable() if names is None else names
-        self.version = version  # of the code of a task that is called, for a run that is resumed
+        self.version = version  # of the code of a task of a flow function, for a run that is resumed
 
     def __getstate__(self) -> tuple[Any, ...]:
         chosen = None if self.chosen is self.target else self.chosen
@@ -284,9 +284,8 @@ class ResultStorage:
     def _item(self, ctx: AttemptContext) -> dict[str, Any]:
         """Return what is stored about a child beside its result."""
         key = ctx.key if ctx.spec.computes_key else ctx.start.context.get(ITEM_KEY)
-        if key is None and not ctx.spec.computes_key:
-            return {}
-        return {ITEM: key} if self.version is None else {ITEM: key, VERSION: self.version}
+        made_by = {} if self.version is None else {VERSION: self.version}
+        return made_by if key is None and not ctx.spec.computes_key else {ITEM: key, **made_by}
 
     def own_place(self, ctx: AttemptContext) -> str:
         """Return the place of this attempt, which no other attempt of any run has."""
