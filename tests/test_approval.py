@@ -418,3 +418,11 @@ def test_pauses_are_asked_about_on_the_terminal_once_each(executor, monkeypatch)
     state = flow.run(executor=executor, history=False, on_pause="prompt")
     assert [type(child).__name__ for child in state[out].map_states] == ["Success", "Paused", "Success"]
     assert len(asked) == 3
+
+
+def test_options_without_a_flow_approve_nothing(store, results):
+    flow, _, _ = asking(results)
+    run = recorded(flow.run(history=store), store)
+    with pytest.raises(TypeError, match=r"approve\(\) takes index with flow=\.\.\., .*item=\.\.\. chooses a child"):
+        run.approve("deploy", index=1)
+    assert [row.state for row in run.paused()] == ["Paused"] * 2

@@ -9,7 +9,8 @@ import pytest
 from sqlalchemy import delete, update
 from test_contract_names import ends
 
-from prefectish import Flow, flow, history, task
+import prefectish
+from prefectish import Flow, flow, history, pause_task, task
 from prefectish.engine.state import State, Success
 from prefectish.errors import ResultReleased
 from prefectish.history import schema
@@ -147,3 +148,44 @@ def test_maps_whose_children_were_stored_and_not_recorded_are_kept(
     ran.unlink()
     assert maps.resume(run_id, history=home, retry_failed=True).result == 50
     assert not ran.exists()
+
+
+@pytest.mark.parametrize("front", ["graph", "function"])
+@pytest.mark.parametrize("waits", [[0], [0, 2], [1, 3]], ids=str)
+def test_child_that_waits_is_told_from_those_of_its_key_that_have_ended(
+    executor: Any, tmp_path: Path, front: str, waits: list[int]
+) -> None:
+    ran = tmp_path / "ran"
+    home = str(tmp_path / "history.db")
+
+    @task(name="ask")
+    def ask(x: str) -> int:
+        row = prefectish.context.map_index
+        with open(ran, "a") as file:
+            file.write(f"{row} ")
+        if row in waits:
+            pause_task(f"for row {row}?")
+        return int(row)
+
+    @flow(name="asks", result=LocalResult(tmp_path / "results"), executor=executor, history=home)
+    def function() -> Any:
+        return ask.map(["a"] * 4).result()
+
+    with Flow("asks", result=LocalResult(tmp_path / "results")) as graph:
+        ask.map(["a"] * 4)
+
+    def paused(state: State) -> list[tuple[int | None, str | None, int]]:
+        rows = history.run(state.context["flow_run_id"], home).paused()
+        return [(row.index, row.message, row.attempt) for row in rows]
+
+    state = function.run() if front == "function" else graph.run(executor=executor, history=home)
+    run_id = state.context["flow_run_id"]
+    assert paused(state) == [(row, f"for row {row}?", 1) for row in waits]
+    ran.unlink()
+    state = (function if front == "function" else graph).resume(run_id, executor=executor, history=home)
+    assert not ran.exists()
+    assert paused(state) == [(row, f"for row {row}?", 1) for row in waits]
+    history.run(run_id, home).approve("ask", waits[-1], "go on")
+    state = (function if front == "function" else graph).resume(run_id, executor=executor, history=home)
+    assert ran.read_text().split() == [str(waits[-1])]
+    assert [row for row, _, _ in paused(state)] == waits[:-1]

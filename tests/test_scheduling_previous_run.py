@@ -53,3 +53,15 @@ def test_waiting_children_of_one_key_come_behind_those_that_ended():
 def test_width_is_compared():
     assert previous(Success(1)).same_width("load-1", 3)
     assert not previous(Success(1)).same_width("load-1", 4)
+
+
+def test_children_of_one_key_are_known_by_their_rows_whether_they_ended_or_wait():
+    waits = [PreviousWait(Retrying("first", run_count=1), 0, 2), PreviousWait(Retrying("second", run_count=2), 0, 1)]
+    known = PreviousRun({"load-1": {("a", 0): result(Success(1))}}, {"load-1": {"a": waits}}, {})
+    assert known.twins("load-1", "a") == {0: ("a", 0), 1: waits[1], 2: waits[0]}
+
+
+@pytest.mark.parametrize("row", [None, 0], ids=["unknown", "taken"])
+def test_children_of_one_key_are_not_known_by_rows_that_do_not_tell(row):
+    waits = {"load-1": {"a": [PreviousWait(Retrying("later", run_count=1), 0, row)]}}
+    assert PreviousRun({"load-1": {("a", 0): result(Success(1))}}, waits, {}).twins("load-1", "a") == {}

@@ -424,7 +424,14 @@ class RunRow:
             The run is still active; use the handle of ``flow.start(...)``.
         ValueError
             The input cannot be stored.
+        TypeError
+            Options are given, and no flow that takes them.
         """
+        if options and flow is None:
+            raise TypeError(
+                f"approve() takes {', '.join(options)} with flow=..., as options of flow.resume; "
+                "item=... chooses a child of a mapped task"
+            )
         name = task if task is None or isinstance(task, str) else getattr(task, "slug", None) or task.name
         now = self._as_it_is_now()
         if now.holder is not None and not now.is_lost:

@@ -173,7 +173,7 @@ class Resumption:
         found: dict[str, dict[str | int, list[PreviousWait]]] = {}
         for row in self.run.waiting():
             what = (row.index or 0) if row.item_key is None else row.item_key
-            found.setdefault(row.slug, {}).setdefault(what, []).append(PreviousWait(_start(row), row.part))
+            found.setdefault(row.slug, {}).setdefault(what, []).append(PreviousWait(_start(row), row.part, row.index))
         return found
 
 

@@ -123,12 +123,15 @@ class PreviousWait(NamedTuple):
     ----------
     state
         From which the child continues.
-    made
+    generation
         How often the run had been resumed when the attempt ran that left it.
+    row
+        The row of the child then; None if that is not known.
     """
 
     state: State
     generation: int
+    row: int | None = None
 
 
 def _know(step: Step) -> None:
@@ -194,16 +197,25 @@ class PreviousRun:
             return found
         return None if self._chosen is None or self._chosen(slug, found.row, found.state) else found
 
-    def twins(self, slug: str, key: str) -> dict[int, ItemId]:
-        """Return the recorded children whose items have a key, by their rows in order; none if a row is not known."""
+    def twins(self, slug: str, key: str) -> dict[int, ItemId | PreviousWait]:
+        """Return the children whose items have a key by their rows, in order: what ended, and states that wait.
+
+        None if a row is not known, or several have one.
+        """
+        if slug in self._changed:
+            return {}
         children = self._children.get(slug, {})
-        found: dict[int, ItemId] = {}
+        found: dict[int, ItemId | PreviousWait] = {}
         number = 0
         while (record := children.get((key, number))) is not None:
             if record.row is None:
                 return {}
             found.setdefault(record.row, (key, number))
             number += 1
+        for wait in self._waiting.get(slug, {}).get(key, ()):
+            if wait.row is None or wait.row in found:
+                return {}
+            found[wait.row] = wait
         return dict(sorted(found.items()))
 
     def unrecorded_since(self, slug: str, identity: ItemId) -> int | None:

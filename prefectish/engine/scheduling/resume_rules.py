@@ -64,7 +64,7 @@ class ResumeRules:
         self._staying: dict[tuple[int, int], bool] = {}
         self._complete: set[int] = set()
         self._begun: dict[int, StepChain] = {}  # chains whose rows begin with an item of a list, by domain
-        self._twins: dict[tuple[str, str], dict[int, ItemId]] = {}  # several recorded children of a key
+        self._twins: dict[tuple[str, str], dict[int, ItemId | PreviousWait]] = {}  # several children of a key
         self._placed: set[tuple[str, str]] = set()  # those of which it is known whether they are where they were
         self._generations: dict[tuple[int, int], int] = {}
         self._latest: dict[int, int] = {}
@@ -138,7 +138,7 @@ class ResumeRules:
                 found[position] = record
                 self._note_kept(step_state, map_row.row, record)
                 continue
-            waiting = self._previous_run.start(slug, identity) if record is None else None
+            waiting = self._start(chain, slug, identity, map_row.row) if record is None else None
             if waiting is not None and not self._is_stale(chain, position, map_row.row, waiting, found, step_states):
                 starts[position] = waiting.state
             elif waiting is None and record is None and step_state.step.store is not None:
@@ -167,10 +167,20 @@ class ResumeRules:
         twins = self._twins_in_place(chain, slug, key)
         if not twins:
             return record
-        return self._previous_run.find(slug, twins[row]) if row in twins else None
+        found = twins.get(row)
+        return None if found is None or isinstance(found, PreviousWait) else self._previous_run.find(slug, found)
 
-    def _twins_in_place(self, chain: StepChain, slug: str, key: str) -> dict[int, ItemId]:
-        """Return the recorded children of one key by their rows; none unless all are known to be where they were.
+    def _start(self, chain: StepChain, slug: str, identity: ItemId, row: int) -> PreviousWait | None:
+        """Return the state from which a row without a record continues; told from others of its key as `_find` does."""
+        key = identity[0]
+        twins = {} if key is None else self._twins_in_place(chain, slug, key)
+        if not twins:
+            return self._previous_run.start(slug, identity)
+        found = twins.get(row)
+        return found if isinstance(found, PreviousWait) else None
+
+    def _twins_in_place(self, chain: StepChain, slug: str, key: str) -> dict[int, ItemId | PreviousWait]:
+        """Return the children of one key by their rows; none unless all are known to be where they were.
 
         Several are looked at once, whatever their number: all items of a map may be equal. Of the keys of single
         children nothing is kept: there may be a million.
