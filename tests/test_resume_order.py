@@ -255,5 +255,4 @@ def test_each_of_several_children_of_one_key_keeps_its_own_result(tmp_path, kind
     maps_all.resume(run_id, executor=LocalExecutor(), history=database)
     assert results(history.run(run_id, database), "next-1") == {0: 11, 1: 21, 2: 31, 3: 41}
     unknown = [items[row]["v"] for slug, row in lost if slug == "next-1"]
-    # whose the result of a second step is, is not looked up in a flow function, where it runs again
-    assert sorted(ran[4:]) == ([] if stored and kind == "graph" else unknown)
+    assert sorted(ran[4:]) == ([] if stored else unknown)
