@@ -8,7 +8,7 @@ import pytest
 from real import note, notes, spend, until
 
 from prefectish import Flow, context, flow, task
-from prefectish.engine.state import TimedOut
+from prefectish.engine.state import Success, TimedOut
 from prefectish.tasks.task import Task
 
 pytestmark = pytest.mark.time_limit(90)
@@ -190,3 +190,20 @@ def test_handlers_that_hold_up_the_run_are_reported(monkeypatch, caplog):
         task(abs, name="one")(-1)
     assert graph.run(history=False).is_successful()
     assert caplog.text.count("have not ended") == 1
+
+
+def test_body_that_goes_on_after_the_time_of_its_map_is_timed_out(children, in_process):
+    if not in_process:
+        pytest.skip("its processes may take longer to start than the map may take")
+
+    @task(map_timeout=LIMIT)
+    def slow(x):
+        if x == 1:
+            spend(LONG)
+        return x
+
+    began = time.monotonic()
+    states = children(slow)
+    assert time.monotonic() - began < LONG
+    assert type(states[0]) is Success, states
+    assert repr(states[1]) == f'TimedOut("slow-1 took longer than its map_timeout of {LIMIT:g} s")', states

@@ -37,7 +37,7 @@ from prefectish.engine.worker.cost import MEASURES
 from prefectish.engine.worker.logs import digest
 from prefectish.engine.worker.logs.capture import SETTINGS
 from prefectish.engine.worker.logs.relay import listening, replay_log_records
-from prefectish.engine.worker.time_limit import TimeLeft, within
+from prefectish.engine.worker.time_limit import surrounding, within
 from prefectish.engine.worker.yielding import Receiver, Yielded, receivers
 from prefectish.errors import PrefectishError, describe
 from prefectish.interrupting import interrupt
@@ -158,7 +158,7 @@ class Run:
                 self.control.begin(progress, self.session.wake)
                 if self.calls is not None:
                     self.calls.begin(progress, self.session)
-                with within(self._time_left()), self.clock.source.driven():
+                with within(None), self.clock.source.driven():
                     self._loop(progress.start(self.clock.moment()))
             except KeyboardInterrupt as stop:
                 self._interrupt(stop)
@@ -227,11 +227,11 @@ class Run:
             )
         self.keeper = self.recorder.share_limits(self.control, self.progress.admission.limits)
 
-    def _time_left(self) -> TimeLeft | None:
-        """Return what gives bodies in the loop's thread the time that they have left; None without a limit."""
-        if self.options.timeout is None and all(step.task.map_timeout is None for step in self.plan.steps):
-            return None
-        return lambda slug: self.progress.cancellation.time_left(slug, self.clock.moment())
+    def _limit_bodies(self) -> None:
+        """Limit the bodies that are called in this thread, once the run or a map, which may be added to it, has a limit."""
+        cancellation = self.progress.cancellation
+        if cancellation.ends and surrounding.get() is None:
+            surrounding.set(lambda slug: cancellation.time_left(slug, self.clock.moment()))
 
     # -- the loop --------------------------------------------------------------------------------------------------
 
@@ -302,6 +302,7 @@ class Run:
     def _submit(self, jobs: list[Job | Bundle]) -> None:
         """Submit jobs, drop those that were cancelled, and take back those that are recalled."""
         session, run_state = self.session, self.progress.run_state
+        self._limit_bodies()
         while True:
             recalled = dict.fromkeys(run_state.recalled)
             unsent = [job for job in unpack(jobs) if job in recalled] if recalled else []
