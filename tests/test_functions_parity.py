@@ -11,6 +11,7 @@ from real import most_at_once, note, notes, spend
 
 from prefectish import allow_failure, context, flatten, flow, history, mapped, tags, task, triggers, unmapped
 from prefectish.engine import signals
+from prefectish.errors import FlowDefinitionError
 from prefectish.results import LocalResult
 from prefectish.tasks.secrets import Secret
 
@@ -244,6 +245,24 @@ def test_secrets_are_masked_and_read_in_bodies(executor):
 
     with context(secrets={"TOKEN": "hush-hush"}):
         assert uses() == "1 and ****"
+
+
+def test_secret_among_the_arguments_is_read_by_the_body(executor):
+    @task
+    def reads(token, x=0):
+        return len(token["header"] if isinstance(token, dict) else token)
+
+    @flow(executor=executor, history=False)
+    def uses():
+        token = Secret("TOKEN")
+        mapped = reads.map(unmapped({"header": token}), range(2))
+        each = reads.map([token, token])
+        with pytest.raises(FlowDefinitionError, match=r"^a flow function has no graph.*\.get\(\)"):
+            reads("Bearer " + token)
+        return reads(token), reads.submit({"header": token}).result(), mapped.result(), each.result()
+
+    with context(secrets={"TOKEN": "hush-hush"}):
+        assert uses() == (9, 9, [9, 9], [9, 9])
 
 
 def test_failures_are_grouped_and_a_group_is_resumed(executor, tmp_path):

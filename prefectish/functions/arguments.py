@@ -23,6 +23,7 @@ from prefectish.hashing import stable_hash
 from prefectish.kinds import is_a
 from prefectish.members import Slot, holds, members_of, rebuilt
 from prefectish.tasks.mapping import check_constant, check_mappable
+from prefectish.tasks.secrets import SecretBase
 
 #: What the context calls the run whose flow function runs in this thread.
 FUNCTION_RUN = "function_run"
@@ -30,7 +31,7 @@ _NO_TAGS: frozenset[str] = frozenset()
 _STATE = TaskName("wait_for", "wait_for", _NO_TAGS)  # what a state in `wait_for` comes from
 _given: dict[str, InputSpec] = {}
 #: What is looked for in arguments; an annotation may hold one of the others.
-_SOUGHT = (TaskFuture, MapFuture, State, Annotation)
+_SOUGHT = (TaskFuture, MapFuture, State, SecretBase, Annotation)
 
 
 class Arguments(NamedTuple):
@@ -113,7 +114,7 @@ def _add(
     allow_failure: bool,
     step_between: StepBetween,
 ) -> None:
-    value = unwrapped.value
+    value = _asked_for(unwrapped.value)
     allowed = allow_failure or unwrapped.allow_failure
     if is_a(value, (TaskFuture, MapFuture)):
         specs.append(InputSpec(key, -1, value.task_name, False, unwrapped.flattened, allowed))
@@ -139,7 +140,7 @@ def _add_filled(
 
     def fill(member: Any, allowed: bool = allowed) -> Any:
         unwrapped = unwrap(flattened_once(member, step_between))
-        inner, allow = unwrapped.value, allowed or unwrapped.allow_failure
+        inner, allow = _asked_for(unwrapped.value), allowed or unwrapped.allow_failure
         if not is_a(inner, (TaskFuture, MapFuture, State)):
             if not is_a(member, Annotation) or not holds_futures(inner):
                 return member
@@ -174,6 +175,11 @@ def _distinct(specs: list[InputSpec]) -> tuple[InputSpec, ...]:
     return tuple(distinct)
 
 
+def _asked_for(value: Any) -> Any:
+    """Return the future of a secret, which is looked up where it is read, as in a graph; any other value as it is."""
+    return value.submit() if is_a(value, SecretBase) else value
+
+
 def _outcome_of(future: TaskFuture[Any] | MapFuture[Any]) -> Settled:
     _check_own(future)
     outcome = future._map_call.outcome if isinstance(future, MapFuture) else future._outcome
@@ -199,12 +205,12 @@ def _check_own(future: TaskFuture[Any] | MapFuture[Any]) -> None:
 
 
 def holds_futures(value: Any, around: tuple[int, ...] = ()) -> bool:
-    """Whether a future, or a state, is somewhere in a value; `around` are those it is in."""
+    """Whether a future, a state or a secret is somewhere in a value; `around` are those it is in."""
     if not around and not is_a(value, _SOUGHT) and not holds(value, _SOUGHT):
         return False
     if is_a(value, Annotation):
         value = unwrap(value).value
-    if is_a(value, (TaskFuture, MapFuture, State)):
+    if is_a(value, (TaskFuture, MapFuture, State, SecretBase)):
         return True
     members = members_of(value)
     if members is None or id(value) in around:  # a list that holds itself
@@ -293,7 +299,7 @@ def _map_argument(
     mapped: bool,
     step_between: StepBetween,
 ) -> Argument:
-    value = unwrapped.value
+    value = _asked_for(unwrapped.value)
     is_mapped = mapped if unwrapped.mapped is None else unwrapped.mapped
     allowed = allow_failure or unwrapped.allow_failure
     if is_a(value, MapFuture):
@@ -316,7 +322,7 @@ def _map_argument(
 def _stand_in(member: Any, step_between: StepBetween) -> Any:
     """Return the outcome of a future inside a value; of an annotated one, that of a step in between."""
     unwrapped = unwrap(member)
-    inner = unwrapped.value
+    inner = _asked_for(unwrapped.value)
     if is_a(member, Annotation) and holds_futures(inner):
         if unwrapped.flattened or unwrapped.allow_failure:
             inner = step_between(member)

@@ -141,6 +141,11 @@ class FlowNode(Operand):
 
     def _flow(self, flow: RecordingFlow | None) -> RecordingFlow:
         found: RecordingFlow | None = flow if flow is not None else current().get("flow")
+        if found is None and current().get("function_run") is not None:
+            raise FlowDefinitionError(
+                f"a flow function has no graph, to which this would add {self.name}: compute with results, of "
+                f"{self.name}(...), or of .submit(...) and .result(), and of a secret with what .get() returns"
+            )
         if found is None:
             raise FlowDefinitionError(
                 f"no active Flow: call {self.name} inside `with Flow(...)` or a @flow function, pass flow=, or call "
