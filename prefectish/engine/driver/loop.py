@@ -228,7 +228,7 @@ class Run:
         self.keeper = self.recorder.share_limits(self.control, self.progress.admission.limits)
 
     def _limit_bodies(self) -> None:
-        """Limit the bodies that are called in this thread, once the run or a map, which may be added to it, has a limit."""
+        """Limit the bodies that this thread calls, once the run, or a map that was added to it, has a limit."""
         cancellation = self.progress.cancellation
         if cancellation.ends and surrounding.get() is None:
             surrounding.set(lambda slug: cancellation.time_left(slug, self.clock.moment()))
