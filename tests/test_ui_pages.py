@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sqlite3
 import subprocess
 import sys
 from html.parser import HTMLParser
@@ -203,6 +204,29 @@ def test_the_picture_of_a_map_has_a_byte_for_each_item(plain: Path) -> None:
         )
 
 
+def test_the_picture_of_durations_has_a_scale_of_four_powers_of_ten(tmp_path: Path) -> None:
+    """Of each item that ran, and none of those that did not; where records are missing, too."""
+    with Flow("shades") as flow:
+        task(lambda n: n, name="load").map(list(range(400)))
+    path = str(tmp_path / "history.db")
+    run = flow.run(history=path, progress=False).context["flow_run_id"]
+    seconds = [8.0 * 10 ** (-n / 60) for n in range(400)]
+    database = sqlite3.connect(path)
+    database.executemany("UPDATE children SET seconds = ? WHERE row = ?", [(s, n) for n, s in enumerate(seconds)])
+    database.execute("UPDATE children SET attempts = 0, state = ? WHERE row = 7", [history.schema.CODES["Skipped"]])
+    database.commit()
+    # two bytes for each of 127 steps, the first of which has all that is below the scale
+    wanted = [2 * min(max(1 + int(1e-9 + 127 * (1 - n / 60 / 4)), 1), 127) for n in range(400)]
+    for missing in ((), (3, 399)):
+        database.executemany("DELETE FROM children WHERE row = ?", [(row,) for row in missing])
+        database.commit()
+        with browser(path) as client:
+            found = client.get(f"/api/runs/{run}/tasks/0/picture", params={"by": "duration"})
+        assert list(found.content) == [0 if n in (7, *missing) else wanted[n] for n in range(400 - len(missing) // 2)]
+        assert found.headers["x-longest"] == "8.000000"
+    database.close()
+
+
 def test_pages_are_filtered_and_paged(plain: Path) -> None:
     with browser(plain) as client:
         assert client.get("/api/runs", params={"flow": "example", "size": 1}).json()["paging"]["pages"] == 2
@@ -347,6 +371,24 @@ def test_all_failures_are_counted_beside_a_timeline_of_which_a_part_was_read(
     found = timelines._read(Source(open_store(path)), history.runs(store=path)[0])
     assert found.sample == 5
     assert [(track.items, track.failed) for track in (*found.tasks, *found.workers)] == [(100, 10)] * 2
+
+
+def test_workers_that_take_turns_are_all_in_a_timeline_of_which_a_part_was_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(timelines, "MAX_READ", 20)
+    with Flow("turns") as flow:
+        task(lambda n: n, name="load").map(list(range(80)))
+    path = tmp_path / "history.db"
+    flow.run(history=path, progress=False)
+    with sqlite3.connect(path) as database:
+        database.executemany("INSERT INTO texts VALUES (?, ?, ?)", [(n, f"d{n}", f"host:{n}") for n in range(50, 54)])
+        database.execute("UPDATE children SET worker = 50 + row % 4")
+    found = timelines._read(Source(open_store(path)), history.runs(store=path)[0])
+    assert [track.name for track in found.workers] == ["host:50", "host:51", "host:52", "host:53"]
+    assert found.sample == 5
+    assert [slow.seconds for slow in found.slowest] == sorted((s.seconds for s in found.slowest), reverse=True)
+    assert len(found.slowest) == timelines.MAX_SLOWEST
 
 
 def test_command_that_replays_an_item_runs_in_a_shell(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import threading
 from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, case, func, literal, select
+from sqlalchemy import ColumnElement, Connection, Text, case, func, literal_column, select
 from sqlalchemy.dialects.postgresql import aggregate_order_by
 
 from prefectish.history import schema
@@ -19,9 +19,9 @@ from prefectish.history.queries import RunRow
 from prefectish.ui.source import Source
 
 _c = schema.children.c
-#: Items that are read at once.
-PIECE = 32_768
-#: A map of so many items is read for longer than a page waits.
+#: Items whose states, and whose durations, are read at once.
+PIECE, DURATIONS_PIECE = 32_768, 262_144
+#: So many items are read for longer than a page waits.
 WIDE = 500_000
 #: Bytes of items that have not ended, and that are running; a state is its number plus `OFFSET`.
 OPEN, RUNNING, OFFSET = 0, 255, 1
@@ -29,8 +29,8 @@ OPEN, RUNNING, OFFSET = 0, 255, 1
 FAILED = bytes(sorted(code + OFFSET for code in schema.FAILED_CODES))
 #: Steps of the scale of durations, two bytes apart, and how many powers of ten they span.
 SHADES, DECADES = 127, 4
-#: States are read as characters from this one on.
-_FIRST = 33
+#: States, and shades, are read as characters from this one on; durations that an item has not, as `_NONE`.
+_FIRST, _NONE = 33, 32
 _DECODED = bytes(
     (code - _FIRST + OFFSET) if _FIRST <= code < _FIRST + len(schema.STATES) else OPEN for code in range(256)
 )
@@ -93,7 +93,7 @@ class Picture:
 
     def _read_pieces(self, connection: Connection, numbers: list[int]) -> None:
         edges = (func.min(_c.at - _c.seconds), func.max(_c.at), func.max(_c.seconds))
-        joined = _in_order(connection, _character(connection, _c.state + _FIRST), _c.row)
+        joined = _in_order(connection, _state(connection), _c.row)
         for number in numbers:
             first, end = number * PIECE, min((number + 1) * PIECE, len(self.states))
             mine = (self._own, _c.row >= first, _c.row < end)
@@ -141,26 +141,25 @@ class Picture:
         found = bytearray(len(self.states))
         if not self.longest:
             return bytes(found)
-        c = self._run._current().c
         edges = [self.longest * 10 ** (DECADES * (n / SHADES - 1)) for n in range(1, SHADES)]
-        ran = (c.step == self._step, c.attempts > 0, c.seconds.is_not(None))
-        whole = self._run.part == 0
         with source.store.reading() as connection:
-            for first in range(0, len(found), PIECE if whole else len(found)):
-                rows = select(c.row, _character(connection, _FIRST + _shade(c.seconds, edges)).label("code")).where(
-                    *ran
-                )
-                if whole:
-                    rows = rows.where(c.row >= first, c.row < first + PIECE)
-                low, high, text = _joined(connection, rows.order_by(c.row).subquery())
-                if text is None:
-                    continue
-                if high - low + 1 == len(text) and whole:
-                    found[low : high + 1] = text.encode("latin-1").translate(_SHADES)
-                    continue
-                for row, code in connection.execute(rows):
-                    if row < len(found):
-                        found[row] = 2 * (ord(code) - _FIRST)
+            if self._run.part:
+                c = self._run._current().c
+                query = select(c.row, _shade(c, edges)).where(c.step == self._step, c.row < len(found))
+                for row, code in connection.execute(query):
+                    found[row] = _SHADES[ord(code)]
+                return bytes(found)
+            shade = _shade(_c, edges)
+            query = select(func.count(), _in_order(connection, shade, _c.row))
+            for first in range(0, len(found), DURATIONS_PIECE):
+                end = min(first + DURATIONS_PIECE, len(found))
+                mine = (self._own, _c.row >= first, _c.row < end)
+                count, text = connection.execute(query.where(*mine)).one()
+                if count == end - first:
+                    found[first:end] = text.encode("latin-1").translate(_SHADES)
+                elif count:
+                    for row, code in connection.execute(select(_c.row, shade).where(*mine)):
+                        found[row] = _SHADES[ord(code)]
         return bytes(found)
 
 
@@ -172,17 +171,30 @@ def has_failed(run: RunRow, step: int) -> ColumnElement[bool]:
     return (_c.run == run._number) & (_c.error > 0) & (_c.step + 0 == step) & (_c.part == run.part)
 
 
-def _shade(seconds: ColumnElement[float], edges: list[float], first: int = 1) -> ColumnElement[int]:
-    """Return the number of the shade of a duration, found by halving: a database without logarithms can do that."""
+def _shade(c: Any, edges: list[float]) -> ColumnElement[str]:
+    """Return the character of the shade of a duration, `_NONE` for an item that did not run."""
+    return case(((c.attempts > 0) & c.seconds.is_not(None), _halved(c.seconds, edges, 1)), else_=_text(chr(_NONE)))
+
+
+def _halved(seconds: ColumnElement[float], edges: list[float], first: int) -> ColumnElement[str]:
+    """Return the character of the first edge that is above, found by halving: without logarithms, which few have."""
     if not edges:
-        return literal(first)
+        return _text(chr(_FIRST + first))
     middle = len(edges) // 2
-    below, above = _shade(seconds, edges[:middle], first), _shade(seconds, edges[middle + 1 :], first + middle + 1)
+    below, above = _halved(seconds, edges[:middle], first), _halved(seconds, edges[middle + 1 :], first + middle + 1)
     return case((seconds < edges[middle], below), else_=above)
 
 
-def _character(connection: Connection, code: ColumnElement[int]) -> Any:
-    return func.char(code) if connection.dialect.name == "sqlite" else func.chr(code)
+def _text(constant: str) -> ColumnElement[str]:
+    """Return a text that is part of the query: SQLite would copy a parameter for each row."""
+    return literal_column("'" + constant.replace("'", "''") + "'", Text())
+
+
+def _state(connection: Connection) -> ColumnElement[str]:
+    """Return the character of a state. Most are the same: that one is a constant, which takes half the time."""
+    character = func.char if connection.dialect.name == "sqlite" else func.chr
+    usual = schema.CODES["Success"]
+    return case((_c.state == usual, _text(chr(usual + _FIRST))), else_=character(_c.state + _FIRST))
 
 
 def _in_order(connection: Connection, character: Any, row: ColumnElement[int]) -> Any:
@@ -191,15 +203,8 @@ def _in_order(connection: Connection, character: Any, row: ColumnElement[int]) -
     SQLite goes through a range of the primary key in its order anyway, and takes a third more time if it is told to.
     """
     if connection.dialect.name == "sqlite":
-        return func.group_concat(character, literal(""))
-    return func.string_agg(character, aggregate_order_by(literal(""), row))
-
-
-def _joined(connection: Connection, rows: Any) -> Any:
-    """Return the first and the last row, and the characters of all in one text."""
-    join = func.group_concat if connection.dialect.name == "sqlite" else func.string_agg
-    query = select(func.min(rows.c.row), func.max(rows.c.row), join(rows.c.code, literal("")))
-    return connection.execute(query).one()
+        return func.group_concat(character, _text(""))
+    return func.string_agg(character, aggregate_order_by(_text(""), row))
 
 
 def picture_of(

@@ -6,15 +6,14 @@ from collections.abc import Mapping
 from statistics import median
 from typing import NamedTuple
 
-from sqlalchemy import func, select
+from sqlalchemy import Text, case, cast, func, select
 
 from prefectish.engine.scheduling.causes import normalised
-from prefectish.history import schema
 from prefectish.history.compare import ChangedChild, compare
 from prefectish.history.queries import RunRow
 from prefectish.ui.queries.run import causes_of
 from prefectish.ui.queries.runs import row_of, runs_page, summary
-from prefectish.ui.queries.tasks import step_rows
+from prefectish.ui.queries.tasks import number_of_items, sample_of, step_rows
 from prefectish.ui.records import Cause, ChangedItem, Compared, ComparedTask, ComparePage, RunFilter
 from prefectish.ui.source import NotFound, Source
 
@@ -64,7 +63,8 @@ def _not_among(causes: list[Cause], others: list[Cause]) -> list[Cause]:
 
 
 def _changes(source: Source, old: RunRow, new: RunRow) -> _Changes:
-    items = sum(_items(source, run) for run in (old, new))
+    with source.store.reading() as connection:
+        items = sum(number_of_items(connection, run) for run in (old, new))
     if items > MAX_ITEMS:
         note = f"Of {items:,} items a part was read; single items are compared up to {MAX_ITEMS:,} only."
         return _Changes(_tasks(source, old, new), [], [], note)
@@ -77,16 +77,6 @@ def _changes(source: Source, old: RunRow, new: RunRow) -> _Changes:
         for each in found.tasks
     ]  # fmt: skip
     return _Changes(tasks, [*map(_changed, found.slower)], [*map(_changed, found.larger)], None)
-
-
-def _items(source: Source, run: RunRow) -> int:
-    """Return how many items a run has: as recorded when it ended, else counted, which takes long."""
-    if run._counts is not None:
-        counts = run.counts()
-        return sum(counts.items.values()) + sum(counts.tasks.values())
-    c = schema.children.c
-    with source.store.reading() as connection:
-        return connection.execute(select(func.count()).where(c.run == run._number)).scalar_one()
 
 
 def _tasks(source: Source, old: RunRow, new: RunRow) -> list[ComparedTask]:
@@ -110,13 +100,15 @@ def _durations(source: Source, run: RunRow) -> Mapping[str, tuple[float | None, 
     c = run._current().c
     ran = (c.attempts > 0) & c.seconds.is_not(None)
     found = {}
-    for step in step_rows(source, run):
-        mine = ran & (c.step == step.step)
-        with source.store.reading() as connection:
-            number, total = connection.execute(select(func.count(), func.sum(c.seconds)).where(mine)).one()
-            if number:
-                some = select(c.seconds).where(mine, c.row % max(1, number // MAX_READ) == 0)
-                found[step.slug] = median(connection.execute(some).scalars()), float(total)
+    with source.store.reading() as connection:
+        for step in step_rows(source, run):
+            last = connection.execute(select(c.row).where(c.step == step.step).order_by(c.row.desc()).limit(1)).scalar()
+            chosen = case((c.row % sample_of(1 + (last or 0), MAX_READ) == 0, cast(c.seconds, Text)))
+            join = func.group_concat if connection.dialect.name == "sqlite" else func.string_agg
+            query = select(func.sum(c.seconds), func.min(c.seconds), join(chosen, ","))  # goes through them once
+            total, least, text = connection.execute(query.where(ran, c.step == step.step)).one()
+            if total is not None:
+                found[step.slug] = median(map(float, text.split(","))) if text else least, float(total)
     return found
 
 

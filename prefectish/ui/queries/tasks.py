@@ -5,9 +5,10 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Mapping, Sequence
+from math import isqrt
 from typing import Any
 
-from sqlalchemy import func, select
+from sqlalchemy import Connection, func, select
 
 from prefectish.display import words
 from prefectish.engine.task_states import Arrow
@@ -31,6 +32,30 @@ def step_rows(source: Source, run: RunRow) -> Sequence[Any]:
     """Return the rows of the tasks of a run, in the order of the flow."""
     with source.store.reading() as connection:
         return connection.execute(select(schema.steps).where(_s.run == run._number).order_by(_s.step)).all()
+
+
+def number_of_items(connection: Connection, run: RunRow) -> int:
+    """Return how many items a run has: as recorded when it ended, else counted, which takes long."""
+    if run._counts is not None:
+        counts = run.counts()
+        return sum(counts.items.values()) + sum(counts.tasks.values())
+    return connection.execute(select(func.count()).select_from(run._current())).scalar_one()
+
+
+def sample_of(number: int, most: int) -> int:
+    """Return of how many items one is read, so that about as many as `most` are.
+
+    A prime number: items that are alike, or run by one worker, are often as far apart as a round one.
+
+    Examples
+    --------
+    >>> sample_of(1_000, 50_000), sample_of(1_000_000, 50_000), sample_of(1_000_000, 400_000)
+    (1, 23, 3)
+    """
+    found = max(1, -(-number // most))
+    while any(found % n == 0 for n in range(2, isqrt(found) + 1)):
+        found += 1
+    return found
 
 
 def step_row(source: Source, run: RunRow, step: int) -> Any:

@@ -4,23 +4,28 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from heapq import nlargest
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import ColumnElement, Connection, Select, func, select
 
 from prefectish.history import schema
+from prefectish.history.cells import check_columns, unchecked
 from prefectish.history.measures import TIME_BINS, WorkerTrack
 from prefectish.history.queries import RunRow
+from prefectish.ui.pictures import WIDE
 from prefectish.ui.queries.runs import row_of
-from prefectish.ui.queries.tasks import item_ref
+from prefectish.ui.queries.tasks import item_ref, number_of_items, sample_of
 from prefectish.ui.records import SlowItem, Timeline, Track
-from prefectish.ui.source import Source
+from prefectish.ui.source import PATIENCE, Source
 
 _s = schema.steps.c
 #: Items that are read at most, tracks that are shown, slowest items that are named.
 MAX_READ, MAX_TRACKS, MAX_SLOWEST = 50_000, 40, 20
 #: States of items that never ran.
 _UNTRIED = [schema.CODES[name] for name in ("TriggerFailed", "Skipped", "Cancelled")]
+#: What ran items of which no worker is recorded.
+HERE = "this process"
 
 
 def timeline(source: Source, run_id: str) -> Timeline:
@@ -31,6 +36,7 @@ def timeline(source: Source, run_id: str) -> Timeline:
         ("timeline", run.id, run.part, is_over),
         lambda: _read(source, run),
         fresh_for=3600.0 if is_over else 2.0,
+        patience=0.0 if is_over and _is_wide(source, run) else PATIENCE,  # it would wait in vain
     )
     if found is not None:
         return found
@@ -38,6 +44,11 @@ def timeline(source: Source, run_id: str) -> Timeline:
         run=run.id, started=run.started, interval=max(run.duration, 1e-6) / TIME_BINS, workers=[], tasks=[],
         slowest=[], is_complete=False, sample=1,
     )  # fmt: skip
+
+
+def _is_wide(source: Source, run: RunRow) -> bool:
+    with source.store.reading() as connection:
+        return number_of_items(connection, run) > WIDE
 
 
 class _Found(NamedTuple):
@@ -56,31 +67,31 @@ class _Found(NamedTuple):
 
 def _read(source: Source, run: RunRow) -> Timeline:
     found = _found(source, run)
+    workers = found.texts
+    tasks = {number: run.label_of(step.slug) for number, step in found.steps.items()}
+    weights = {number: found.sample if step.mapped else 1 for number, step in found.steps.items()}
     length = max(run.duration, 1e-6)
     scale, started = TIME_BINS / length, run.started.timestamp()
-    # Of a name, by how many items each that was read stands for: those of single tasks were all read.
-    by_worker: dict[str, dict[int, WorkerTrack]] = {}
-    by_task: dict[str, dict[int, WorkerTrack]] = {}
-    for row in found.rows:
-        step = found.steps[row.step]
-        end = min(max((row.at - started) * scale, 0.0), TIME_BINS)
-        begin = min(max((row.at - row.seconds - started) * scale, 0.0), end)
-        stands_for = found.sample if step.mapped else 1
-        names = (found.texts.get(row.worker, "this process"), run.label_of(step.slug))
-        for tracks, name in zip((by_worker, by_task), names, strict=True):
-            track = tracks.setdefault(name, {}).setdefault(stands_for, WorkerTrack())
-            track.add(begin, end, row.seconds, False)  # failures are counted apart
-    workers: Counter[str] = Counter()
-    tasks: Counter[str] = Counter()
+    by_worker, by_task = _Tracks(), _Tracks()
+    for step, _, seconds, _, worker in found.rows:
+        by_worker.seconds[workers.get(worker, HERE)] += weights[step] * seconds
+        by_task.seconds[tasks[step]] += weights[step] * seconds
+    by_worker.choose()
+    by_task.choose()
+    for step, _, seconds, at, worker in found.rows:
+        end = min(max((at - started) * scale, 0.0), TIME_BINS)
+        begin = min(max((at - seconds - started) * scale, 0.0), end)
+        by_worker.add(workers.get(worker, HERE), weights[step], begin, end, seconds)
+        by_task.add(tasks[step], weights[step], begin, end, seconds)
     for row in found.failed:
-        workers[found.texts.get(row.worker, "this process")] += row.number
-        tasks[run.label_of(found.steps[row.step].slug)] += row.number
+        by_worker.failed[workers.get(row.worker, HERE)] += row.number
+        by_task.failed[tasks[row.step]] += row.number
     return Timeline(
         run=run.id,
         started=run.started,
         interval=length / TIME_BINS,
-        workers=_tracks(by_worker, workers),
-        tasks=_tracks(by_task, tasks),
+        workers=by_worker.closed(),
+        tasks=by_task.closed(),
         slowest=[_slow(run, found, row) for row in found.slow],
         is_complete=True,
         sample=found.sample,
@@ -91,21 +102,28 @@ def _found(source: Source, run: RunRow) -> _Found:
     table = run._current()
     c = table.c
     ran = (c.attempts > 0) & c.seconds.is_not(None)
-    columns = (c.step, c.row, c.state, c.attempts, c.seconds, c.at, c.worker, c.item_key, c.name)
     with source.store.reading() as connection:
-        number = connection.execute(select(func.count()).select_from(table)).scalar_one()
-        sample = max(1, -(-number // MAX_READ))
-        query = select(c.step, c.state, c.seconds, c.at, c.worker).where(ran)
+        sample = sample_of(number_of_items(connection, run), MAX_READ)
+        columns = (c.step, c.state, c.seconds, c.at, c.worker)
+        query = select(*unchecked(columns)).where(ran)
         rows = connection.execute(query if sample == 1 else query.where(c.row % sample == 0)).all()
-        slowest = select(*columns).where(ran, c.state.not_in(_UNTRIED)).order_by(c.seconds.desc()).limit(MAX_SLOWEST)
-        slow = connection.execute(slowest).all()
+        check_columns(columns, list(zip(*rows, strict=True)) or [()] * len(columns))
+        slow = connection.execute(_slowest(c, ran, rows)).all()
         failures = select(c.step, c.worker, func.count().label("number")).where(
             ran, c.error > 0, c.state.in_(schema.FAILED_CODES)
         )
         failed = connection.execute(failures.group_by(c.step, c.worker)).all()
         steps = {row.step: row for row in connection.execute(select(schema.steps).where(_s.run == run._number))}
-        texts = _texts(connection, {row.worker for row in (*rows, *slow, *failed)})
+        texts = _texts(connection, {worker for *_, worker in rows} | {row.worker for row in (*slow, *failed)})
     return _Found(rows, slow, failed, steps, texts, sample)
+
+
+def _slowest(c: Any, ran: ColumnElement[bool], rows: Sequence[Any]) -> Select[Any]:
+    """Return the query of the slowest items. None of them is faster than the slowest of those that were read."""
+    columns = (c.step, c.row, c.state, c.attempts, c.seconds, c.at, c.worker, c.item_key, c.name)
+    query = select(*columns).where(ran, c.state.not_in(_UNTRIED)).order_by(c.seconds.desc()).limit(MAX_SLOWEST)
+    read = nlargest(MAX_SLOWEST, (seconds for _, state, seconds, _, _ in rows if state not in _UNTRIED))
+    return query if len(read) < MAX_SLOWEST else query.where(c.seconds >= read[-1])
 
 
 def _slow(run: RunRow, found: _Found, row: Any) -> SlowItem:
@@ -125,21 +143,41 @@ def _texts(connection: Connection, numbers: set[int | None]) -> dict[int, str]:
     return {row.number: row.text for row in found}
 
 
-def _tracks(found: Mapping[str, Mapping[int, WorkerTrack]], failed: Mapping[str, int]) -> list[Track]:
-    """Return the tracks with the most work, in the order of their names."""
-    every = [_track(name, parts, failed.get(name, 0)) for name, parts in found.items()]
-    return sorted(sorted(every, key=lambda track: -track.seconds)[:MAX_TRACKS], key=lambda track: track.name)
+class _Tracks:
+    """Timelines by name: of those with the most work, which are known before: there may be a task for each item.
 
+    What was read of a name is kept apart by how many items each stands for: those of single tasks were all read.
+    """
 
-def _track(name: str, parts: Mapping[int, WorkerTrack], failed: int) -> Track:
-    """Return the sum of parts, whose items stand for so many each."""
-    for part in parts.values():
-        part.close()
-    weighed = list(parts.items())
-    return Track(
-        name=name,
-        items=sum(n * part.children for n, part in weighed),
-        seconds=sum(n * part.seconds for n, part in weighed),
-        busy=[round(sum(n * part.busy[at] for n, part in weighed), 3) for at in range(TIME_BINS)],
-        failed=failed,
-    )
+    def __init__(self) -> None:
+        self.seconds: Counter[str] = Counter()
+        self.failed: Counter[str] = Counter()
+        self._parts: dict[str, dict[int, WorkerTrack]] = {}
+
+    def choose(self) -> None:
+        """Take those with the most seconds."""
+        self._parts = {name: {} for name, _ in self.seconds.most_common(MAX_TRACKS)}
+
+    def add(self, name: str, weight: int, begin: float, end: float, seconds: float) -> None:
+        """Add an item, which stands for `weight` of them."""
+        parts = self._parts.get(name)
+        if parts is not None:
+            part = parts.get(weight)
+            if part is None:
+                part = parts[weight] = WorkerTrack()
+            part.add(begin, end, seconds, False)  # failures are counted apart
+
+    def closed(self) -> list[Track]:
+        """Return the timelines, in the order of their names."""
+        return [self._sum(name, list(parts.items())) for name, parts in sorted(self._parts.items())]
+
+    def _sum(self, name: str, parts: Sequence[tuple[int, WorkerTrack]]) -> Track:
+        for _, part in parts:
+            part.close()
+        return Track(
+            name=name,
+            items=sum(n * part.children for n, part in parts),
+            seconds=sum(n * part.seconds for n, part in parts),
+            busy=[round(sum(n * part.busy[at] for n, part in parts), 3) for at in range(TIME_BINS)],
+            failed=self.failed[name],
+        )
