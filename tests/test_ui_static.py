@@ -6,6 +6,7 @@ import re
 from datetime import UTC, datetime
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -114,3 +115,34 @@ def test_chart_of_a_track_takes_one_piece_for_equal_values() -> None:
     drawn = str(drawing.busy(Track(name="w", items=9, seconds=1.0, busy=[1.0] * 500 + [2.0] * 500, failed=0)))
     assert 'd="M0,24H0V12H500V0H1000V24z"' in drawn
     assert "at most 2.0 at once" in drawn
+
+
+@pytest.mark.parametrize(
+    ("state", "counts", "live", "shown"),
+    [
+        ("Mapped", {"Success": 9, "Failed": 3}, False, "Failed, 3 of 12"),
+        ("Mapped", {"Success": 9, "TriggerFailed": 1000}, False, "Failed, 1,000 of 1,009"),
+        ("Mapped", {"Success": 9, "Cached": 3}, False, "Success"),
+        ("Mapped", {"Success": 9, "Skipped": 3}, False, "Mapped"),
+        ("Running", {"Success": 9, "Failed": 3, "Pending": 1}, True, "Running, 3 failed"),
+        ("Pending", {}, True, "Pending"),
+    ],
+)
+def test_badge_of_a_map_says_what_became_of_its_items(
+    state: str, counts: dict[str, int], live: bool, shown: str
+) -> None:
+    found = (
+        detail()
+        .tasks[1]
+        .model_copy(
+            update={
+                "state": state,
+                "counts": [Count(state=name, number=number) for name, number in counts.items()],
+                "failed": sum(number for name, number in counts.items() if "Failed" in name),
+                "total": sum(counts.values()),
+            }
+        )
+    )
+    parts: Any = environment().get_template("parts.html").module
+    text = " ".join(re.sub(r"<[^>]+>", " ", parts.task_badge(found, live)).split())
+    assert text == shown

@@ -1,6 +1,10 @@
 // Running items by worker over time, as stacked areas (uPlot, which is loaded before the modules).
 
+import { timeFormat } from "./times.js";
+
 const MOST = 8;
+// Marks of the axis of items, of which there are no fractions.
+const WHOLE = [1, 2, 5].flatMap((n) => Array.from({ length: 8 }, (_, power) => n * 10 ** power)).sort((a, b) => a - b);
 const colors = ["#3d67ff", "#e07b00", "#1f9d4c", "#b048c9", "#00a3ad", "#d03a5b", "#8a8f00", "#7a5cff", "#7d8794"];
 
 function color(name) {
@@ -31,10 +35,10 @@ function stacked(series, interval, started) {
 
 // Times as the viewer's clock shows them, as fine as the marks of the axis are apart, which is given in seconds.
 function clockTimes(apart) {
-  const day = apart >= 86_400 ? { month: "short", day: "numeric" } : { hour: "2-digit", minute: "2-digit", hourCycle: "h23" };
+  const day = apart >= 86_400 ? { month: "short", day: "numeric" } : { hour: "2-digit", minute: "2-digit" };
   const second = apart < 60 ? { second: "2-digit" } : {};
   const part = apart < 1 ? { fractionalSecondDigits: apart < 0.1 ? 3 : 1 } : {};
-  return new Intl.DateTimeFormat([], { ...day, ...second, ...part });
+  return timeFormat({ ...day, ...second, ...part });
 }
 
 function options(element, series, most) {
@@ -47,7 +51,7 @@ function options(element, series, most) {
     scales: { y: { range: [0, Math.max(most * 1.08, 1)] } },
     axes: [
       { ...axis, space: 100, values: (_, times, __, ___, apart) => times.map((time) => clockTimes(apart).format(1000 * time)) },
-      { ...axis, size: 46 },
+      { ...axis, size: 46, incrs: WHOLE },
     ],
     series: [
       {},

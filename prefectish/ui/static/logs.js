@@ -1,6 +1,8 @@
 // A log that follows: `<div class="log" data-log="ADDRESS OF THE API">`; lines are read after the last one.
 
-const clock = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", second: "2-digit", fractionalSecondDigits: 3 });
+import { timeFormat } from "./times.js";
+
+const clock = timeFormat({ hour: "2-digit", minute: "2-digit", second: "2-digit", fractionalSecondDigits: 3 });
 const KEPT = 5000;
 
 function part(tag, text, css) {

@@ -102,6 +102,12 @@ class Picture {
     });
   }
 
+  // Called when the head of the page has changed.
+  renew() {
+    if (this.shown) this.legend();
+    this.load();
+  }
+
   // Read the picture again: at most every two seconds, but another colour at once.
   async load() {
     const { by } = this;
@@ -224,8 +230,7 @@ class Picture {
       canvas.getContext("2d").putImageData(image, 0, 0);
       return;
     }
-    const numbers = new Uint32Array(256);
-    for (const code of this.bytes) numbers[code]++;
+    const numbers = this.numbers();
     const shown = this.states.map((state, code) => [state?.[0], code]).filter(([name, code]) => name && numbers[code]);
     const text = JSON.stringify(shown.map(([, code]) => [code, numbers[code]]));
     if (text === this.legendText) return;
@@ -233,6 +238,21 @@ class Picture {
     const focused = document.activeElement?.dataset?.code;
     list.replaceChildren(...shown.map(([name, code]) => this.chip(name, code, numbers[code])));
     if (focused) list.querySelector(`[data-code="${focused}"]`)?.focus();
+  }
+
+  // How many items are in which state: as the head of the page says, which is newer than the picture.
+  numbers() {
+    const found = new Uint32Array(256);
+    const head = document.querySelector("[data-counted]");
+    if (!head) {
+      for (const code of this.bytes) found[code]++;
+      return found;
+    }
+    for (const { dataset } of head.querySelectorAll(".counts [data-state]")) {
+      const code = dataset.state === "Pending" ? 0 : this.states.findLastIndex((state) => state?.[0] === dataset.state);
+      found[code] = Number(dataset.number);
+    }
+    return found;
   }
 
   chip(name, code, number) {
@@ -377,7 +397,7 @@ const pictures = new WeakMap();
 
 export function setUpMaps() {
   for (const element of document.querySelectorAll(".map-view")) {
-    if (pictures.has(element)) pictures.get(element).load();
+    if (pictures.has(element)) pictures.get(element).renew();
     else pictures.set(element, new Picture(element));
   }
 }

@@ -1,10 +1,16 @@
 // Times are sent in UTC and shown in the zone of the viewer: `<time datetime="..." data-show="ago">`.
 
 const steps = [[60, "second", 1], [3600, "minute", 60], [86400, "hour", 3600], [Infinity, "day", 86400]];
-const whole = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "medium" });
-const withZone = new Intl.DateTimeFormat(undefined, { dateStyle: "full", timeStyle: "long" });
-const clock = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", second: "2-digit" });
-const day = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "short" });
+
+// All times of the page: words of the viewer's language, and 24 hours everywhere, in which logs and axes line up.
+export function timeFormat(parts) {
+  return new Intl.DateTimeFormat(undefined, { ...parts, hourCycle: "h23" });
+}
+
+const whole = timeFormat({ dateStyle: "medium", timeStyle: "medium" });
+const withZone = timeFormat({ dateStyle: "full", timeStyle: "long" });
+const clock = timeFormat({ hour: "2-digit", minute: "2-digit", second: "2-digit" });
+const day = timeFormat({ dateStyle: "medium", timeStyle: "short" });
 const relative = new Intl.RelativeTimeFormat("en", { numeric: "auto" });
 
 export function ago(date, now = Date.now()) {
@@ -30,7 +36,14 @@ function show(element) {
   if (element.textContent !== text) element.textContent = text;
 }
 
+// `<option data-at="..." data-before="..." data-after="...">`: no element can be in the text of an option.
+function tell(option) {
+  const date = new Date(option.dataset.at);
+  if (!Number.isNaN(date.getTime())) option.textContent = `${option.dataset.before}${day.format(date)}${option.dataset.after}`;
+}
+
 export function showTimes(root = document) {
+  for (const option of root.querySelectorAll("option[data-at]")) tell(option);
   for (const element of root.querySelectorAll("time[datetime]")) show(element);
   for (const element of root.querySelectorAll("[data-zone]")) {
     element.textContent = Intl.DateTimeFormat().resolvedOptions().timeZone;
