@@ -14,7 +14,7 @@ from real import until
 
 from prefectish import flow, history, task, unmapped
 from prefectish.errors import ResumeMismatch
-from prefectish.executors import LocalDaskExecutor
+from prefectish.executors import LocalDaskExecutor, LocalExecutor
 from prefectish.functions import function_run
 from prefectish.functions.arguments import arguments_of
 from prefectish.results import LocalResult
@@ -208,7 +208,7 @@ def test_call_that_comes_when_the_run_has_broken_off_does_not_wait_for_ever(bodi
 DRIVER = """
 import os, sys, time
 from prefectish import flow, task
-from prefectish.executors import LocalDaskExecutor
+from prefectish.executors import LocalDaskExecutor, LocalExecutor
 from prefectish.results import LocalResult
 
 folder = sys.argv[1]
@@ -285,3 +285,30 @@ def test_call_that_is_new_does_not_take_the_stored_result_of_an_equal_one(bodies
     grown.append("one more")
     state = drawn.resume(run_id, retry_failed=True)
     assert (state.result, bodies.take()) == ([0, 1, 1, 1], ["draw 1"] * 3)
+
+
+@pytest.mark.parametrize("kind", ["local", "threads"])
+@pytest.mark.parametrize("spelling", ["call", "submit", "map"])
+def test_resumed_function_pickles_no_body_where_a_new_run_does_not(where, kind, spelling):
+    where["executor"] = {"local": LocalExecutor, "threads": LocalDaskExecutor}[kind]()
+    lock, done = threading.Lock(), []
+
+    @task
+    def load(x):
+        with lock:
+            done.append(x)
+        if len(done) == 1:
+            raise ValueError(x)
+        return x
+
+    @flow(history=where["history"], result=where["result"], executor=where["executor"])
+    def loads():
+        if spelling == "map":
+            return load.map([7]).result()
+        return load(7) if spelling == "call" else load.submit(7).result()
+
+    state = loads.run()
+    assert state.is_failed()
+    again = loads.resume(state.context["flow_run_id"], retry_failed=True)
+    assert again.is_successful(), again
+    assert done == [7, 7]

@@ -120,7 +120,8 @@ class FunctionRun:
         self._answering: int | None = None  # the thread that answers what came too late
         self._begun = Latch()  # set once there are tables, or the run has ended without
         self.progress: Progress | None = None  # the tables; None before there are any
-        self.live = False
+        self.live = False  # bodies run in this process, and are not pickled
+        self.inline = False  # a call that waits may run in the thread that makes it
         self.keyed = False
         self.dynamic_plan: DynamicPlan
         self.calls: CallQueue
@@ -132,7 +133,8 @@ class FunctionRun:
         self.dynamic_plan = DynamicPlan(progress, self._max_concurrency, self._store, not session.live)
         follows = session.follows and progress.resume_rules is None
         self.calls = CallQueue(progress, self.dynamic_plan, follows, keeps=self._has_handle, keep=self._keep_results)
-        self.live = session.live and progress.resume_rules is None  # the loop decides what is kept
+        self.live = session.live
+        self.inline = session.live and progress.resume_rules is None  # the loop decides what is kept
         self.keyed = progress.run_state.events is not None or progress.resume_rules is not None
         self.progress = progress
         self._begun.set()
@@ -326,7 +328,7 @@ class FunctionRun:
         if maps_over(args, kwargs):
             return self.map(task, args, kwargs, options, mapped=False)
         signature, given, start = self._opened(task, args, kwargs, options)
-        if self.live and signature.direct and start is None and not self._held_back(signature):
+        if self.inline and signature.direct and start is None and not self._held_back(signature):
             outcome = self._run_inline(signature, given)
             outcome.read = True
             return self._answer(outcome, options)
