@@ -312,3 +312,38 @@ def test_resumed_function_pickles_no_body_where_a_new_run_does_not(where, kind, 
     again = loads.resume(state.context["flow_run_id"], retry_failed=True)
     assert again.is_successful(), again
     assert done == [7, 7]
+
+
+@pytest.mark.parametrize("make", [LocalExecutor, LocalDaskExecutor], ids=["local", "threads"])
+@pytest.mark.parametrize("source", ["calls", "a call among values", "generator"])
+@pytest.mark.parametrize("items", [[3, 1, 2], [2, 3], [0, 1, 2, 3], [1, 2, 3]], ids=str)
+def test_items_that_come_from_calls_are_known_in_another_list(where, make, source, items):
+    ran, found = [], []
+
+    @task
+    def same(x):
+        return x
+
+    @task
+    def several(xs):
+        yield from xs
+
+    @task
+    def load(x):
+        ran.append(x)
+        return x * 10
+
+    @flow(history=where["history"], result=where["result"], executor=make())
+    def loads(items):
+        if source == "generator":
+            given = several.submit(items)
+        else:
+            given = [x if source != "calls" and x == 1 else same.submit(x) for x in items]
+        found[:] = load.map(given).result()
+
+    state = loads.run(items=[1, 2, 3])
+    assert found == [10, 20, 30]
+    ran.clear()
+    loads.resume(state.context["flow_run_id"], items=items)
+    assert found == [10 * x for x in items]
+    assert ran == [x for x in items if x == 0]

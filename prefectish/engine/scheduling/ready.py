@@ -229,7 +229,8 @@ class ReadySteps:
         named = step.domain in self._named_domains()
         if step.fan_in is not None:
             return False, named  # a child is known by its place
-        goes_on = any(i.mapped and not i.flattened and self.plan.steps[i.source].mapped for i in step.inputs)
+        sources = (self.plan.steps[i.source] for i in step.inputs if i.mapped and not i.flattened)
+        goes_on = any(source.mapped and source.literal is None for source in sources)
         asked = self.keyed or named or getattr(step.task, "item_key", None) is not None
         return asked and not goes_on, named
 
