@@ -10,6 +10,7 @@ import threading
 from pathlib import Path
 
 import pytest
+from bodies import give
 from real import until
 
 from prefectish import flow, history, task, unmapped
@@ -347,3 +348,18 @@ def test_items_that_come_from_calls_are_known_in_another_list(where, make, sourc
     loads.resume(state.context["flow_run_id"], items=items)
     assert found == [10 * x for x in items]
     assert ran == [x for x in items if x == 0]
+
+
+@task
+def pair(x, whole):
+    return x, whole
+
+
+def test_child_that_was_given_the_result_of_another_call_runs_again(executor, tmp_path):
+    @flow(executor=executor, result=LocalResult(str(tmp_path / "results")), history=str(tmp_path / "history.db"))
+    def pairs(x):
+        return pair.map([7], unmapped(give.submit(x))).result() + pair.map([8], unmapped([give.submit(x)])).result()
+
+    run_id = pairs.run(x=1).context["flow_run_id"]
+    for x in (2, 1, 2):
+        assert pairs.resume(run_id, x=x).result == [(7, x), (8, [x])]

@@ -317,9 +317,11 @@ class CallQueue:
         return made
 
     def _reran(self, outcome: Settled) -> bool:
-        """Whether something ran again, in a run that is resumed."""
+        """Whether something ran again, in a run that is resumed, or something else may have been in its place."""
         resume_rules = self.progress.resume_rules
-        return resume_rules is not None and outcome.step_state is not None and resume_rules.reran(*_place(outcome))
+        if resume_rules is None or outcome.step_state is None:
+            return False
+        return resume_rules.reran(*_place(outcome)) or resume_rules.returned(*_place(outcome))
 
     def _add_items(self, a: Argument, reader: Settled) -> StepState:
         """Add a list in which outcomes stand for items: each child waits for its own item only."""

@@ -69,6 +69,7 @@ class ResumeRules:
         self._generations: dict[tuple[int, int], int] = {}
         self._latest: dict[int, int] = {}
         self._moved: set[int] = set()
+        self._returned: set[tuple[int, int]] = set()  # rows that the last part of the run had not
         self._unreadable: set[str] = set()
 
     def learn(self, step: Step) -> None:
@@ -109,6 +110,10 @@ class ResumeRules:
         if row is None:
             return bool(self._rerun_rows.get(number)) or number in self._moved
         return row in self._rerun_rows.get(number, ())
+
+    def returned(self, number: int, row: int | None) -> bool:
+        """Whether a row of a step is kept that the last part of the run had not: there it may have had another one."""
+        return row is not None and (number, row) in self._returned
 
     def inherit(self, number: int, row: int, source: tuple[int, int | None]) -> None:
         """Note that a row of a step is a row of another one."""
@@ -249,6 +254,8 @@ class ResumeRules:
             self._latest[number] = max(record.generation, self._latest.get(number, 0))
         if record.row != row:
             self._moved.add(number)
+        if record.row is None:
+            self._returned.add((number, row))
 
     def _is_stale(
         self,
