@@ -485,8 +485,8 @@ OFF = (
     Off("U8", f"{FAULTS}test_u8_skip_signal_skips_the_child_and_its_chain[local]", "a skipped input skips its reader",
         {"prefectish.engine.worker.decide:skips_reader": instead(lambda mapped, state: False)}),
     Off("U9", f"{FAULTS}test_u9_retry_signal_ends_when_the_retries_are_used_up[local]", "RETRY is counted, too",
-        {"prefectish.engine.worker.decide:_signalled":
-            instead(lambda spec, state, count: state.replace(run_count=count))},
+        {"prefectish.engine.worker.decide:within_retries": instead(lambda spec, state, count, now: state),
+         "prefectish.engine.worker.attempt:within_retries": instead(lambda spec, state, count, now: state)},
         limit=8),
     Off("U10", f"{FAULTS}test_u10_handler_that_raises_fails_the_run_at_once[local-Success-1]",
         "handlers are called under capture", {"prefectish.engine.handlers:capture": bare}),

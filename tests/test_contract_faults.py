@@ -13,9 +13,9 @@ from itertools import pairwise
 import pytest
 from bodies import append, give, lines, state_names, total
 
-from prefectish import Flow, Parameter, Task, raise_on_exception, task, triggers
+from prefectish import Flow, Parameter, Task, flow, raise_on_exception, task, triggers
 from prefectish.engine import signals
-from prefectish.engine.state import Failed, Success, TriggerFailed
+from prefectish.engine.state import Failed, Retrying, Success, TriggerFailed
 from prefectish.errors import FlowDefinitionError, ParameterError
 
 NOW = timedelta(0)
@@ -220,6 +220,58 @@ def test_u9_retry_signal_ends_when_the_retries_are_used_up(run, tmp_path):
         assert type(failed) is Failed
         assert failed.message == "RETRY signal, but max_retries=2 is used up"
     assert sorted(lines(tmp_path / "notes")) == ["0"] * 3 + ["1"] * 3 + ["2"] * 3
+
+
+def again_by_signal(task, old, new):
+    if new.is_failed():
+        raise signals.RETRY("once more")
+
+
+def again_by_state(task, old, new):
+    return Retrying("once more") if new.is_failed() else None
+
+
+@pytest.mark.parametrize("front", ["graph", "function"])
+@pytest.mark.parametrize("handler", [again_by_signal, again_by_state])
+def test_u9_retries_that_a_handler_asks_for_are_counted_too(executor, tmp_path, front, handler):
+    @task(name="insist", max_retries=2, retry_delay=NOW, state_handlers=[handler])
+    def insist():
+        append(tmp_path / "notes", 0)
+        raise ValueError("no")
+
+    @flow(history=False)
+    def function():
+        return insist(return_state=True).message
+
+    with Flow("retries") as graph:
+        out = insist()
+    if front == "graph":
+        message = graph.run(executor=executor, history=False).result[out].message
+    else:
+        message = function.run(executor=executor).result
+    assert message == "RETRY signal, but max_retries=2 is used up"
+    assert lines(tmp_path / "notes") == ["0"] * 3
+
+
+@pytest.mark.parametrize("asked_by", ["body", "handler"])
+def test_u9_task_without_max_retries_does_not_retry_for_ever_at_once(asked_by):
+    count = []
+
+    @task(name="insist", state_handlers=[again_by_signal] if asked_by == "handler" else None)
+    def insist():
+        count.append(0)
+        if asked_by == "body":
+            raise signals.RETRY("once more")
+        raise ValueError("no")
+
+    with Flow("retries") as graph:
+        out = insist()
+    failed = graph.run(history=False).result[out]
+    assert type(failed) is Failed
+    assert failed.message.startswith(
+        "RETRY signal, but 1,000 retries did not help; set max_retries= for more, or start"
+    )
+    assert len(count) == 1_001
 
 
 def broken_handler(when):

@@ -36,7 +36,7 @@ from prefectish.engine.transitions import check, validating
 from prefectish.engine.worker import cost
 from prefectish.engine.worker.attempt_context import BEFORE_TURN, CRASH_PROGRESS, KILLED_PROCESS, MISS, AttemptContext
 from prefectish.engine.worker.body import UNFINISHED, call_body, finished
-from prefectish.engine.worker.decide import CallBody, Finish, NotReady, after, before, retry
+from prefectish.engine.worker.decide import CallBody, Finish, NotReady, after, before, retry, within_retries
 from prefectish.engine.worker.input_check import CHECK_INPUTS
 from prefectish.engine.worker.logs.capture import safely
 from prefectish.engine.worker.parts import AttemptPart, Call, Parts, limited_by_run, parts_of
@@ -191,6 +191,8 @@ def _run_attempt(
     finally:
         seconds = perf_counter() - began if clock is clocks.MACHINE else clock.end(began)
         unbind(token)
+    if type(state) is Retrying and not (isinstance(start, Retrying) and state.run_count == start.run_count):
+        state = within_retries(spec, state, ctx.turn_count, clocks.now())  # a handler may have asked for it
     state = _settled(spec, ctx, state)
     due_in_seconds = width = None
     if spec.measure and (type(state) is Success or state.is_successful()):
@@ -411,8 +413,8 @@ def _after_error(spec: StepSpec, ctx: AttemptContext, outcome: Error) -> State:
     if instead is not error:
         outcome = Error(instead)
     if spec.limit is None or is_plain(instead):
-        return after(spec, outcome, ctx.turn_count)
-    return bounded(ctx, "the text of its exception", after, spec, outcome, ctx.turn_count)
+        return after(spec, outcome, ctx.turn_count, clocks.now())
+    return bounded(ctx, "the text of its exception", after, spec, outcome, ctx.turn_count, clocks.now())
 
 
 def _ask(ctx: AttemptContext, part: AttemptPart, method: Callable[..., Outcome], /, *args: Any) -> Outcome:
