@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from prefectish import Flow, flow, history, task
 from prefectish.engine.jobs.envelope import MAX_ERROR_BYTES, encode_error
 from prefectish.engine.jobs.failures import (
     MOST_CAUSES,
@@ -169,3 +170,34 @@ def test_u20_failures_with_messages_of_a_megabyte_leave_the_client_small(tmp_pat
     failed, grown = done.stdout.split()[-2:]
     assert failed == "True", done.stderr
     assert int(grown) < 250, "600 messages of 1 MB would be 600 MB"
+
+
+@pytest.mark.parametrize("front", ["graph", "function"])
+def test_classes_of_one_name_from_two_modules_are_two_causes(executor, tmp_path, front):
+    @task(name="load")
+    def load(module):
+        raise type("Late", (ValueError,), {"__module__": module})("no answer")
+
+    modules, home = ["netlib", "disklib", "netlib"], str(tmp_path / "history.db")
+
+    @flow(name="late", history=home)
+    def function():
+        load.map(modules).result(raise_on_failure=False)
+
+    with Flow("late") as graph:
+        load.map(modules)
+    state = (graph if front == "graph" else function).run(executor=executor, **{"history": home})
+    groups = history.run(state.context["flow_run_id"], home).failures()
+    assert sorted((g.type, g.message, g.count) for g in groups) == [("Late", "no answer", 1), ("Late", "no answer", 2)]
+
+
+def test_later_failures_of_one_name_keep_the_traceback_of_their_own_module():
+    kept = KeptFailures()
+    kinds = [type("Late", (ValueError,), {"__module__": module}) for module in ("netlib", "disklib")]
+    for n in range(2 * WHOLE_OF_CAUSE + 2):
+        try:
+            raise kinds[n % 2]("no answer")
+        except ValueError as error:
+            last, _ = kept.take(Failed("failed", error))
+    assert type(last._raw_result) is RemoteError
+    assert last.traceback.endswith("disklib.Late: no answer\n")

@@ -35,3 +35,13 @@ def test_failure_without_an_exception_is_described_by_its_state():
 
 def test_numbers_quotes_addresses_and_paths_are_particulars():
     assert normalised("item 7 of 'x' at 0x7f in /a/b: 1.5 s") == "item ? of ? at ? in ?: ? s"
+
+
+def test_classes_of_one_name_from_two_modules_are_two_causes():
+    kinds = [type("Late", (ValueError,), {"__module__": module}) for module in ("netlib", "disklib", "netlib")]
+    states = [raised("no answer", kind) for kind in kinds]
+    live = [cause_of(state).fingerprint for state in states]
+    assert live[0] == live[2] != live[1]
+    # as they are in records, and where their class is not known
+    recorded = [Failed("failed", RemoteError("Late", "no answer", state.traceback)) for state in states]
+    assert [cause_of(state).fingerprint for state in recorded] == live

@@ -13,6 +13,7 @@ from typing import Any
 from prefectish.engine.jobs.envelope import MAX_ERROR_BYTES, EncodedError, remote_error
 from prefectish.engine.state import State
 from prefectish.errors import RemoteError, text_of
+from prefectish.exception_classes import dotted_name
 from prefectish.kinds import is_a
 
 #: Failures of one cause, and of a task, that are kept as they are.
@@ -91,9 +92,10 @@ class KeptFailures:
         """Return what is kept of a failure, and what the history records of it."""
         result = state._raw_result
         if is_a(result, EncodedError):
-            kind, text, place = result.stand_in.type_name, result.stand_in.message, None
-        elif is_a(result, RemoteError):
-            kind, text, place = result.type_name, result.message, None
+            result = result.stand_in
+        if is_a(result, RemoteError):
+            kind, text = result.type_name, result.message
+            place: Any = None if result.traceback is None else dotted_name(kind, text, result.traceback)
         elif is_a(result, BaseException):
             kind, text, place = type(result).__name__, text_of(result), _innermost(result)
         else:
@@ -126,8 +128,9 @@ def _short(text: Any) -> Any:
 
 
 def _innermost(error: BaseException) -> Any:
-    """Return the line of code that raised an exception."""
+    """Return the module of the class of an exception, and the line of code that raised it."""
     frame = error.__traceback__
     while frame is not None and frame.tb_next is not None:
         frame = frame.tb_next
-    return None if frame is None else (frame.tb_frame.f_code.co_filename, frame.tb_lineno)
+    module = type.__dict__["__module__"].__get__(type(error))  # two modules may have classes of one name
+    return module if frame is None else (module, frame.tb_frame.f_code.co_filename, frame.tb_lineno)

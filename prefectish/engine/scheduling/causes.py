@@ -11,6 +11,7 @@ from prefectish.engine.jobs.failures import SHORT_TEXT
 from prefectish.engine.signals import TRIGGERFAIL
 from prefectish.engine.state import State, TriggerFailed
 from prefectish.errors import RemoteError, text_of
+from prefectish.exception_classes import dotted_name
 from prefectish.kinds import is_a
 
 #: What differs between failures of one cause: numbers, quoted text, addresses, paths.
@@ -32,7 +33,8 @@ def cause_of(state: State) -> Cause:
     kind, message = described(state)
     traceback = getattr(state, "traceback", None)
     frames = [f"{m['file']}:{m['function']}" for m in _FRAME.finditer(traceback or "")]
-    parts = "\n".join((type(state).__name__, kind, normalised(message[:SHORT_TEXT]), *frames))
+    dotted = None if traceback is None else dotted_name(kind, message, traceback)  # its module is only there
+    parts = "\n".join((type(state).__name__, dotted or kind, normalised(message[:SHORT_TEXT]), *frames))
     return Cause(blake2b(parts.encode(errors="replace"), digest_size=16).hexdigest(), kind, message, traceback)
 
 
