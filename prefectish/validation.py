@@ -293,6 +293,18 @@ def unknown_task(name: object, labels: Iterable[str], run: str = "this run") -> 
     return f"no task is called {name!r} in {run}: {shown}{more}{did_you_mean(str(name), known)}"
 
 
+def unknown_tag(tag: str, tags: Iterable[str], run: str = "this run") -> str:
+    """Return the message about a tag that no task of a run has.
+
+    Examples
+    --------
+    >>> print(unknown_tag("bd", {"net", "db"}))
+    no task of this run has the tag 'bd'; its tags are ['db', 'net']; did you mean 'db'?
+    """
+    known = sorted(tags)
+    return f"no task of {run} has the tag {tag!r}; its tags are {known}{did_you_mean(tag, known)}"
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Return a hint at what was probably meant; empty if nothing is near."""
     near = closest(name, known)

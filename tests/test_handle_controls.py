@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 import threading
+from pathlib import Path
 from typing import Any
 
 import pytest
 from real import until
 
+import prefectish
 from prefectish import Flow, flow, history, task, unmapped
 from prefectish.engine.pause import pause_task
 from prefectish.engine.state import Paused, Running, Success
@@ -110,6 +113,20 @@ def test_limit_of_a_tag_is_set(desk: Desk) -> None:
     assert len(desk.wait_for(2)) == 2
     desk.serve(6)
     assert run.wait(LIMIT).is_successful()
+
+
+def test_limit_of_a_misspelt_name_is_refused_by_an_attached_run_too(desk: Desk, tmp_path: Path) -> None:
+    flow, _, _ = flow_of(desk, width=1, tags=["net"])
+    home = str(tmp_path / "history.db")
+    run = flow.start(executor=LocalExecutor(), history=home)
+    desk.wait_for(1)
+    with pytest.raises(KeyError) as refused:
+        prefectish.attach("last", store=home).set_limit("nte", 2)
+    assert re.search(
+        r"no task .*'nte'.*no task of this run has the tag 'nte'; .*did you mean 'net'", str(refused.value)
+    )
+    desk.serve(1)
+    run.wait(LIMIT)
 
 
 @pytest.mark.parametrize(

@@ -146,6 +146,12 @@ def test_runs_come_newest_first_by_flow_and_by_number(path: str) -> None:
     assert [run.id for run in history.runs(store=path)] == ids[::-1]
     assert [run.id for run in history.runs(flow="a", store=path)] == [ids[2], ids[0]]
     assert [run.id for run in history.runs(limit=1, store=path)] == [ids[2]]
+    assert history.run("last", store=path).id == ids[2]
+
+
+def test_there_is_no_last_run_before_the_first_one(path: str) -> None:
+    with pytest.raises(KeyError, match=r"no runs are recorded yet in the history .*history\.db"):
+        history.run("last", store=path)
 
 
 def test_unknown_runs_and_tasks_are_named(path: str) -> None:

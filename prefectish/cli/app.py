@@ -56,7 +56,7 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Log errors only, and
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Log everything, from DEBUG on.")]
 Prefect1 = Annotated[bool, typer.Option("--prefect1", help="The file was written for Prefect 1.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-#: Name of the newest run.
+#: Name of the newest run, as `history.run` knows it.
 LAST_RUN = "last"
 RunFlow = Annotated[
     str | None, typer.Argument(help="FILE.py, FILE.py:name or module:name; default: as recorded in the history.")
@@ -93,14 +93,9 @@ def _recorded_run(run_id: str | None, history: str | None) -> RunRow:
     from prefectish import history as recorded
 
     try:
-        if run_id is not None and run_id != LAST_RUN:
-            return recorded.run(run_id, store=history)
-        newest = recorded.runs(limit=1, store=history)
+        return recorded.run(LAST_RUN if run_id is None else run_id, store=history)
     except KeyError as error:
         raise _exit_with(error.args[0], 2) from None
-    if not newest:
-        raise _exit_with("no runs are recorded yet", 2)
-    return newest[0]
 
 
 def _print_version(asked: bool) -> None:

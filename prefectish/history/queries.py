@@ -100,13 +100,17 @@ def _one_by_one(store: HistoryStore, query: Select[Any]) -> Iterator[RunRow]:
             yield RunRow(store, row)
 
 
+#: Stands for the id of the newest run.
+LAST_RUN = "last"
+
+
 def run(id: str, store: str | os.PathLike[str] | None = None) -> RunRow:
     """Return one recorded run.
 
     Parameters
     ----------
     id
-        Id of the run, or the beginning of it if unambiguous.
+        Id of the run, or the beginning of it if unambiguous; ``"last"`` is the newest run.
 
     Raises
     ------
@@ -118,6 +122,10 @@ def run(id: str, store: str | os.PathLike[str] | None = None) -> RunRow:
     if not isinstance(id, str):
         raise TypeError(f'id of a run must be a string, state.context["flow_run_id"], got {id!r}')
     opened = open_store(store)
+    if id == LAST_RUN:
+        if not (newest := runs(limit=1, store=store)):
+            raise KeyError(f"no runs are recorded yet in the history {opened.location}")
+        return newest[0]
     query = select(schema.runs).where(_r.id.startswith(id, autoescape=True)).limit(2)
     with opened.reading() as connection:
         rows = connection.execute(query).all() if id else []

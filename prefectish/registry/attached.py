@@ -15,7 +15,8 @@ from prefectish.engine.worker.body_progress import BodyProgress
 from prefectish.errors import RunNotActive
 from prefectish.history.children import ChildRow
 from prefectish.history.outline import find as find_anywhere
-from prefectish.history.queries import RunRow
+from prefectish.history.queries import LAST_RUN, RunRow
+from prefectish.history.queries import run as recorded_run
 from prefectish.history.recorded_states import flow_state, results
 from prefectish.history.registry_tables import ENDED, WAITING
 from prefectish.history.run_requests import answer_to, post
@@ -135,14 +136,24 @@ class AttachedRun:
         """Change how many children of a task, or with a tag, may run at once, as :meth:`RunHandle.set_limit`.
 
         A name that is not a task of the run is taken for a tag.
+
+        Raises
+        ------
+        KeyError
+            The run has no such task, and no task with such a tag.
         """
         check_limit(n)
         try:
-            self._ask("set_task_limit", slug=self._slug(task_or_tag), size=n)
-        except KeyError:
+            slug = self._slug(task_or_tag)
+        except KeyError as no_task:
             if not isinstance(task_or_tag, str):
                 raise
-            self._ask("set_tag_limit", tag=task_or_tag, size=n)
+            try:
+                self._ask("set_tag_limit", tag=task_or_tag, size=n)
+            except RuntimeError as no_tag:
+                raise KeyError(f"{no_task.args[0]}; {no_tag}") from None
+        else:
+            self._ask("set_task_limit", slug=slug, size=n)
 
     def retry(self, task: Any, where: Any = None) -> int:
         """Run failed children of a map again while the map runs; return how many, as :meth:`RunHandle.retry`.
@@ -257,7 +268,7 @@ def attach(run_id: str, store: str | os.PathLike[str] | None = None) -> Attached
     Parameters
     ----------
     run_id
-        Its identifier, or the beginning of it if that is unambiguous.
+        Its identifier, or the beginning of it if that is unambiguous; ``"last"`` is the newest run.
     store
         Path or database URL of the history that has it; default: histories of this process, then the one in the home
         folder.
@@ -270,7 +281,7 @@ def attach(run_id: str, store: str | os.PathLike[str] | None = None) -> Attached
     if store is None and (known := find_anywhere(run_id)) is not None:
         return AttachedRun(known._store, known.id)
     opened = open_store(store)
-    return AttachedRun(opened, _whole_id(opened, run_id))
+    return AttachedRun(opened, recorded_run(run_id, store).id if run_id == LAST_RUN else _whole_id(opened, run_id))
 
 
 def _whole_id(store: HistoryStore, run_id: str) -> str:

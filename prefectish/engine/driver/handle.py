@@ -38,6 +38,7 @@ from prefectish.engine.task_states import is_by_task, story_of, task_of
 from prefectish.interrupting import Latch
 from prefectish.safe_repr import as_html
 from prefectish.tasks.task import Task
+from prefectish.validation import unknown_tag
 
 #: Seconds in which a run whose program ends has to end by itself; then it is ended as it stands.
 END_WITHIN = 3.0
@@ -292,7 +293,7 @@ class RunHandle:
         """Return a tag of the flow."""
         tags = {tag for task in self._flow.tasks for tag in task.tags}
         if tag not in tags:
-            raise ValueError(f"no task of {self._flow!r} has the tag {tag!r}; its tags are {sorted(tags)}")
+            raise ValueError(unknown_tag(tag, tags, repr(self._flow)))
         return tag
 
     def _ask(self, request: Any) -> Value | Error | None:

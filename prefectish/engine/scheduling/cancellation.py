@@ -26,6 +26,7 @@ from prefectish.engine.scheduling.run_state import (
     StepState,
 )
 from prefectish.engine.state import Cancelled, Pending, Scheduled, State, TimedOut
+from prefectish.validation import unknown_tag
 
 
 class Cancellation:
@@ -283,7 +284,13 @@ class RunControls:
                 self._now_limited(step_state.chain, sum(used.values()) > _size(size))
 
     def limit_tag(self, tag: str, size: int | None) -> None:
-        """Let at most `size` children of all tasks with a tag run at once; None for no limit."""
+        """Let at most `size` children of all tasks with a tag run at once; None for no limit.
+
+        Raises ValueError if no task of the run has the tag.
+        """
+        tags = {tag for step_state in self.run_state.step_states for tag in step_state.step.task.tags}
+        if tag not in tags:
+            raise ValueError(unknown_tag(tag, tags))
         used: dict[int, int] = {}
         chains: list[StepChain] = []
         for step_state in self.run_state.step_states:
