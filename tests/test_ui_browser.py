@@ -172,6 +172,7 @@ run(flow)
         until(lambda: (tmp_path / "answer").exists())
         assert (tmp_path / "answer").read_text() == "12"
         see(page.locator("main"), "Nothing waits for an answer")
+        see(page.locator("#number"), "0 wait")
 
 
 def test_a_deployment_is_run_by_its_form(browser: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

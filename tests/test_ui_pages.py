@@ -7,6 +7,7 @@ import os
 import sqlite3
 import subprocess
 import sys
+import threading
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -50,6 +51,11 @@ TEXTS = (
 PROGRAMS = binaries()
 #: Elements by which a text could act, and the attributes of scripts and images of the page's own.
 ACTIVE = {"iframe", "object", "embed", "style", "frame", "meta", "base", "link", "script", "img"}
+
+
+def wait_a_little() -> None:
+    """Take time, as a body does."""
+    threading.Event().wait(0.01)
 
 
 class Markup(HTMLParser):
@@ -389,6 +395,23 @@ def test_workers_that_take_turns_are_all_in_a_timeline_of_which_a_part_was_read(
     assert found.sample == 5
     assert [slow.seconds for slow in found.slowest] == sorted((s.seconds for s in found.slowest), reverse=True)
     assert len(found.slowest) == timelines.MAX_SLOWEST
+
+
+@pytest.mark.parametrize("width", [1, 20])
+def test_no_more_run_at_once_than_one_thread_can(tmp_path: Path, width: int) -> None:
+    """Of tasks that run one after the other in one job, which is recorded at its end."""
+    with Flow("chained") as flow:
+        wait = task(lambda n: wait_a_little(), name="wait")
+        for _ in range(2):
+            items = list(range(width))
+            wait.map(wait.map(wait.map(items))) if width > 1 else wait(wait(wait(1)))
+    path = tmp_path / "history.db"
+    flow.run(history=path, progress=False)
+    found = timelines._read(Source(open_store(path)), history.runs(store=path)[0])
+    (worker,) = found.workers
+    assert worker.items == 6 * width
+    assert 0 < max(worker.busy) <= 1.02
+    assert sum(worker.busy) * found.interval == pytest.approx(worker.seconds, rel=0.1)
 
 
 def test_command_that_replays_an_item_runs_in_a_shell(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import ColumnElement, Connection, Select, func, select
 
 from prefectish.history import schema
-from prefectish.history.cells import check_columns, unchecked
+from prefectish.history.cells import check_columns, json_of, unchecked
 from prefectish.history.measures import TIME_BINS, WorkerTrack
 from prefectish.history.queries import RunRow
 from prefectish.ui.pictures import WIDE
@@ -26,6 +26,9 @@ MAX_READ, MAX_TRACKS, MAX_SLOWEST = 50_000, 40, 20
 _UNTRIED = [schema.CODES[name] for name in ("TriggerFailed", "Skipped", "Cancelled")]
 #: What ran items of which no worker is recorded.
 HERE = "this process"
+#: Seconds of a value at least, for which up to so many of `TIME_BINS` intervals are taken together: what ended since
+#: the last turn of the loop is recorded at once.
+TURN, MOST_TOGETHER = 0.5, 6
 
 
 def timeline(source: Source, run_id: str) -> Timeline:
@@ -73,12 +76,12 @@ def _read(source: Source, run: RunRow) -> Timeline:
     length = max(run.duration, 1e-6)
     scale, started = TIME_BINS / length, run.started.timestamp()
     by_worker, by_task = _Tracks(), _Tracks()
-    for step, _, seconds, _, worker in found.rows:
+    for step, _, _, seconds, _, worker in found.rows:
         by_worker.seconds[workers.get(worker, HERE)] += weights[step] * seconds
         by_task.seconds[tasks[step]] += weights[step] * seconds
     by_worker.choose()
     by_task.choose()
-    for step, _, seconds, at, worker in found.rows:
+    for (step, _, _, seconds, _, worker), at in zip(found.rows, _ends(found), strict=True):
         end = min(max((at - started) * scale, 0.0), TIME_BINS)
         begin = min(max((at - seconds - started) * scale, 0.0), end)
         by_worker.add(workers.get(worker, HERE), weights[step], begin, end, seconds)
@@ -86,16 +89,39 @@ def _read(source: Source, run: RunRow) -> Timeline:
     for row in found.failed:
         by_worker.failed[workers.get(row.worker, HERE)] += row.number
         by_task.failed[tasks[row.step]] += row.number
+    together = next(n for n in (1, 2, 3, 4, 5, MOST_TOGETHER) if n * length / TIME_BINS >= TURN or n == MOST_TOGETHER)
     return Timeline(
         run=run.id,
         started=run.started,
-        interval=length / TIME_BINS,
-        workers=by_worker.closed(),
-        tasks=by_task.closed(),
+        interval=length / TIME_BINS * together,
+        workers=by_worker.closed(together),
+        tasks=by_task.closed(together),
         slowest=[_slow(run, found, row) for row in found.slow],
         is_complete=True,
         sample=found.sample,
     )
+
+
+def _ends(found: _Found) -> list[float]:
+    """Return when each item ended: of tasks that ran one after the other in one job, all were recorded at its end.
+
+    What reads an item, and was recorded at the same time, ran in its job: another one begins at the next turn.
+    """
+    by_slug = {step.slug: step for step in found.steps.values()}
+    readers: dict[int, list[int]] = {}
+    for step in by_slug.values():
+        for slug, *_ in json_of("reads", step.reads, list) if step.reads else ():
+            if slug in by_slug and by_slug[slug].mapped == step.mapped:
+                readers.setdefault(by_slug[slug].step, []).append(step.step)
+    if not readers:
+        return [at for *_, at, _ in found.rows]
+    took: dict[tuple[int, int, float], float] = {}  # by an item and those that follow it in its job
+    ends = []
+    for number, row, _, seconds, at, _ in reversed(found.rows):
+        after = max((took.get((reader, row, at), 0.0) for reader in readers.get(number, ())), default=0.0)
+        took[number, row, at] = seconds + after
+        ends.append(at - after)
+    return ends[::-1]
 
 
 def _found(source: Source, run: RunRow) -> _Found:
@@ -104,8 +130,8 @@ def _found(source: Source, run: RunRow) -> _Found:
     ran = (c.attempts > 0) & c.seconds.is_not(None)
     with source.store.reading() as connection:
         sample = sample_of(number_of_items(connection, run), MAX_READ)
-        columns = (c.step, c.state, c.seconds, c.at, c.worker)
-        query = select(*unchecked(columns)).where(ran)
+        columns = (c.step, c.row, c.state, c.seconds, c.at, c.worker)
+        query = select(*unchecked(columns)).where(ran).order_by(c.step, c.row)
         rows = connection.execute(query if sample == 1 else query.where(c.row % sample == 0)).all()
         check_columns(columns, list(zip(*rows, strict=True)) or [()] * len(columns))
         slow = connection.execute(_slowest(c, ran, rows)).all()
@@ -122,7 +148,7 @@ def _slowest(c: Any, ran: ColumnElement[bool], rows: Sequence[Any]) -> Select[An
     """Return the query of the slowest items. None of them is faster than the slowest of those that were read."""
     columns = (c.step, c.row, c.state, c.attempts, c.seconds, c.at, c.worker, c.item_key, c.name)
     query = select(*columns).where(ran, c.state.not_in(_UNTRIED)).order_by(c.seconds.desc()).limit(MAX_SLOWEST)
-    read = nlargest(MAX_SLOWEST, (seconds for _, state, seconds, _, _ in rows if state not in _UNTRIED))
+    read = nlargest(MAX_SLOWEST, (seconds for _, _, state, seconds, _, _ in rows if state not in _UNTRIED))
     return query if len(read) < MAX_SLOWEST else query.where(c.seconds >= read[-1])
 
 
@@ -167,17 +193,18 @@ class _Tracks:
                 part = parts[weight] = WorkerTrack()
             part.add(begin, end, seconds, False)  # failures are counted apart
 
-    def closed(self) -> list[Track]:
-        """Return the timelines, in the order of their names."""
-        return [self._sum(name, list(parts.items())) for name, parts in sorted(self._parts.items())]
+    def closed(self, together: int) -> list[Track]:
+        """Return the timelines, in the order of their names, with so many intervals taken together."""
+        return [self._sum(name, list(parts.items()), together) for name, parts in sorted(self._parts.items())]
 
-    def _sum(self, name: str, parts: Sequence[tuple[int, WorkerTrack]]) -> Track:
+    def _sum(self, name: str, parts: Sequence[tuple[int, WorkerTrack]], together: int) -> Track:
         for _, part in parts:
             part.close()
+        busy = [sum(n * part.busy[at] for n, part in parts) for at in range(TIME_BINS)]
         return Track(
             name=name,
             items=sum(n * part.children for n, part in parts),
             seconds=sum(n * part.seconds for n, part in parts),
-            busy=[round(sum(n * part.busy[at] for n, part in parts), 3) for at in range(TIME_BINS)],
+            busy=[round(sum(busy[at : at + together]) / together, 3) for at in range(0, TIME_BINS, together)],
             failed=self.failed[name],
         )
