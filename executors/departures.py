@@ -136,6 +136,7 @@ class Departures(SchedulerPlugin):  # type: ignore[misc]  # distributed has no t
         """Count a death of those tasks that ran when their worker died; of all of them if none did, as Dask does.
 
         Those of which it is known run again when their neighbours have, and were read: not to take them down once more.
+        What they read themselves is there as long as they are.
         """
         runs = {run_of(task) for task in tasks}
         ran = keys_in(note or b"", {key: run for key in neighbours for run in runs if is_of(key, run)})
@@ -149,7 +150,8 @@ class Departures(SchedulerPlugin):  # type: ignore[misc]  # distributed has no t
             looks = MOST_LOOKS if any(map(is_short, suspects)) else FEW_LOOKS
             if self.scheduler.no_workers_timeout:  # Dask gives up what no worker may run for so long
                 looks = min(looks, int(self.scheduler.no_workers_timeout))
-            self.scheduler.loop.call_later(LOOK_INTERVAL, self._try_suspects, suspects, neighbours - ran, looks)
+            neighbours = neighbours - ran - sources_of(suspects)
+            self.scheduler.loop.call_later(LOOK_INTERVAL, self._try_suspects, suspects, neighbours, looks)
 
     def _try_suspects(self, suspects: list[Any], neighbours: set[Any], looks: int) -> None:
         """Let suspects run again once there is a worker, and their neighbours need not run any more."""
@@ -158,6 +160,17 @@ class Departures(SchedulerPlugin):  # type: ignore[misc]  # distributed has no t
             release(self.scheduler, suspects)
         elif any(task.key in tasks for task in suspects):
             self.scheduler.loop.call_later(LOOK_INTERVAL, self._try_suspects, suspects, neighbours, looks - 1)
+
+
+def sources_of(tasks: Iterable[Any]) -> set[Any]:
+    """Return the keys that tasks read, and those that these read, as far as the scheduler has them."""
+    found: set[Any] = set()
+    left = list(tasks)
+    while left:
+        new = [source for source in left.pop().dependencies if source.key not in found]
+        found.update(source.key for source in new)
+        left += new
+    return found
 
 
 def departure(scheduler: Any, address: str | None) -> dict[str, Any]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from prefectish.engine.capture import Error, capture
 from prefectish.engine.jobs.job import Job, Upcoming
 from prefectish.executors.dask_api import Key
+from prefectish.executors.open_keys import Graphs, Sending
 
 if TYPE_CHECKING:
     from distributed import Future
@@ -21,6 +23,14 @@ def upcoming_key(upcoming: Upcoming, run_id: str) -> Key:
 def followed_keys(job: Job, run_id: str) -> list[Key]:
     """Return the keys of the open jobs that a job reads."""
     return [upcoming_key(item, run_id) for item in job.items if type(item) is Upcoming]
+
+
+def beside(keys: Iterable[Key], sending: Sending, graphs: Graphs) -> Sending:
+    """Return how a job is sent that reads keys: in one graph with them, if they are about to go to the same place."""
+    for other, (graph, _) in graphs.items():
+        if other._replace(ahead=None) == sending and any(key in graph for key in keys):
+            return other
+    return sending
 
 
 def is_blamed(future: Future, key: Key) -> bool:

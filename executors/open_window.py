@@ -57,7 +57,7 @@ class OpenWindow:
     def add(self, chain: ChainSpec, placement: Placement | None, watched: bool) -> None:
         """Note a chain: of one whose children have places of their own, or come in batches, none is short."""
         step = chain.steps[0]
-        if not step.mapped or step.precedence == CALL:
+        if not (step.mapped or step.precedence == CALL):
             return
         apart = placement is None or placement.resources or placement.workers
         if apart or watched or chain.batch_size is not None:

@@ -42,7 +42,7 @@ from prefectish.executors.dask_api import (
 )
 from prefectish.executors.first_calls import TaskChecks
 from prefectish.executors.first_death import FirstDeath
-from prefectish.executors.follow import followed_keys, is_blamed, upcoming_key
+from prefectish.executors.follow import beside, followed_keys, is_blamed, upcoming_key
 from prefectish.executors.held_results import BatchPart, HeldFuture, batch_records, held_record
 from prefectish.executors.listeners import register_listeners, unsubscribe
 from prefectish.executors.load_check import BUSY_WAIT, IDLE_WAIT, LARGE, LoadFailure, check_chain
@@ -210,6 +210,7 @@ class ClusterSession:
             elif (placement := chain.placement or self._placed(job)) is not None:
                 sending = Sending(placement, job.was_in_batch or (chain.watched and not job.solo))
                 followed = followed_keys(job, self.run_id)
+                sending = beside(followed, sending, graphs)
                 if followed and not self._can_follow(followed, sending, graphs):
                     self._done.append(taken_back(job))
                 else:

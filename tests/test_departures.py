@@ -22,6 +22,7 @@ def child(row, slug="load-1", annotated=True):
         state="processing",
         worker_restrictions=None,
         loose_restrictions=False,
+        dependencies=set(),
     )
 
 
@@ -69,6 +70,14 @@ def test_all_are_blamed_if_none_is_known_to_have_run(monkeypatch, note):
     die(monkeypatch, tasks, note)
     assert [task.suspicious for task in tasks] == [1, 1]
     assert [task.worker_restrictions for task in tasks] == [None, None]
+
+
+def test_suspect_does_not_wait_for_what_it_reads_itself(monkeypatch):
+    first, source, suspect, other = child(0, "read-1"), child(0, "load-2"), child(0, "save-3"), child(1, "load-2")
+    source.dependencies, suspect.dependencies = [first], [source]
+    tasks = [first, source, suspect, other]
+    ((_, _, suspects, neighbours, _),) = die(monkeypatch, tasks, note_of(("save-3", 0)))
+    assert (suspects, neighbours) == ([suspect], {other.key})
 
 
 @pytest.mark.parametrize(("timeout", "looks"), [(None, MOST_LOOKS), (5.0, 5), (600.0, MOST_LOOKS)])

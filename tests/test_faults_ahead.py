@@ -17,8 +17,8 @@ import pytest
 from distributed import Client, LocalCluster
 from real import kinds, note, notes, spend, until
 
-from prefectish import Flow, flow, task
-from prefectish.engine.state import Crashed
+from prefectish import Flow, flow, task, wait
+from prefectish.engine.state import Crashed, Mapped
 from prefectish.executors import DaskExecutor
 
 pytestmark = [pytest.mark.time_limit(240), pytest.mark.fault]
@@ -32,7 +32,7 @@ def local_cluster():
 
 
 def mapped(style, work, items, client):
-    """Map a task, in either front end; return the state of the map."""
+    """Map a task, in either front end, or call it for each item; return the state of the map, or of all calls."""
     executor = DaskExecutor(client=client)
     if style == "graph":
         with Flow("ahead") as graph:
@@ -40,13 +40,18 @@ def mapped(style, work, items, client):
         return graph.run(executor=executor, history=False).result[children]
 
     @flow(executor=executor, history=False)
-    def calls():
-        children = work.map(items)
-        children.wait()
-        found.append(children.state)
+    def function():
+        if style == "function":
+            children = work.map(items)
+        else:
+            children = [work.submit(x) for x in items[:100]]
+            wait(children)  # how short they are is known from here on, however long the first one took to begin
+            children += [work.submit(x) for x in items[100:]]
+        wait(children)
+        found.append(children.state if style == "function" else Mapped(map_states=[child.state for child in children]))
 
     found = []
-    calls(return_state=True)
+    function(return_state=True)
     return found[0]
 
 
@@ -55,7 +60,7 @@ def runs_of(path):
     return Counter(int(line.split()[0]) for line in notes(path))
 
 
-@pytest.mark.parametrize("style", ["graph", "function"])
+@pytest.mark.parametrize("style", ["graph", "function", "calls"])
 def test_w26_short_neighbours_of_a_poison_child_run_at_most_once_more(tmp_path, style):
     path = tmp_path / "notes"
 
@@ -126,7 +131,7 @@ def test_w27_map_of_another_client_has_its_share_of_the_workers(tmp_path):
     assert max(ours_ended) > ended
 
 
-@pytest.mark.parametrize("style", ["graph", "function"])
+@pytest.mark.parametrize("style", ["graph", "function", "calls"])
 def test_w28_no_short_child_waits_behind_a_long_one(tmp_path, style):
     """The long one ends when all others have: if one of them waited behind it, none would end.
 

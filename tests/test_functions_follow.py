@@ -11,12 +11,15 @@ import pytest
 from bodies import add, give, inc
 from real import note, notes, until
 
-from prefectish import allow_failure, flow, task, triggers
+from prefectish import allow_failure, flow, task, triggers, wait
 from prefectish.engine import signals
 from prefectish.engine.jobs.job import Job
+from prefectish.engine.plan.placement import Placement
 from prefectish.engine.state import Cancelled, Crashed, Paused, Skipped, Success, TriggerFailed
 from prefectish.errors import TaskRunFailed
-from prefectish.executors import DaskExecutor
+from prefectish.executors import DaskExecutor, past_queue, session
+from prefectish.executors.follow import beside
+from prefectish.executors.open_keys import Sending
 from prefectish.executors.session import ClusterSession
 
 
@@ -27,8 +30,6 @@ def run(function, executor, *arguments, **options):
 @pytest.fixture
 def following(monkeypatch):
     """Count the jobs that were sent while what they read was open."""
-    from prefectish.executors import session
-
     sent = []
     keys = session.followed_keys
 
@@ -315,6 +316,34 @@ def test_isolated_body_that_dies_is_retried_before_its_readers_run(executor, tmp
         return inc.submit(first).result()
 
     assert run(isolated, executor) == 2
+
+
+def test_short_calls_go_ahead_of_their_turn(dask, monkeypatch):
+    told = []
+    real = session.submit_graph
+
+    def submit(client, graph, *rest):
+        told.append(rest[-1].get(past_queue.ANNOTATION))
+        return real(client, graph, *rest)
+
+    @flow
+    def called():
+        wait([inc.submit(n) for n in range(40)])  # how short they are is known from here on
+        monkeypatch.setattr(session, "submit_graph", submit)
+        return [call.result() for call in [inc.submit(n) for n in range(60)]]
+
+    assert run(called, dask) == [n + 1 for n in range(60)]
+    assert told
+    assert all(run_and_number[1] > 0 for run_and_number in told)
+
+
+def test_reader_is_sent_in_one_graph_with_what_it_reads():
+    anywhere, there = Placement((), (), 0.0), Placement((), ("tcp://there:1",), 0.0)
+    graphs = {Sending(anywhere, ahead=64): ({"read": None}, {}), Sending(there): ({"other": None}, {})}
+    assert beside(["read"], Sending(anywhere), graphs) == Sending(anywhere, ahead=64)
+    assert beside(["other", "read"], Sending(there), graphs) == Sending(there)
+    for keys, sending in [(["read"], Sending(there)), (["read"], Sending(anywhere, True)), ([], Sending(anywhere))]:
+        assert beside(keys, sending, graphs) == sending
 
 
 def test_session_takes_back_a_job_whose_source_it_does_not_know(dask, monkeypatch):
