@@ -34,7 +34,6 @@ from prefectish.executors.dask_api import (
     Key,
     TaskRef,
     known_state,
-    mark_pending,
     registered,
     release,
     scattered,
@@ -61,6 +60,7 @@ from prefectish.executors.open_keys import Graphs, OpenChain, OpenKey, Sending
 from prefectish.executors.open_window import OpenWindow
 from prefectish.executors.own_modules import ComparedTasks, reached
 from prefectish.executors.placing import QUESTION, Placer
+from prefectish.executors.reading import read
 from prefectish.executors.reading_pace import MAX_CALL_WAIT, MAX_STOP_WAIT, ReadingPace
 from prefectish.executors.same_modules import SameModules
 from prefectish.executors.shared_values import SharedValues
@@ -489,7 +489,7 @@ class ClusterSession:
         if not finished:
             return
         try:
-            values, large, unread = self.watch.wait(self._read(finished), self._patience)
+            values, large, unread = self.watch.wait(read(self.client, finished, self._is_large), self._patience)
         except NoAnswer:  # a worker has just died, and Dask tries it for half a minute; its values are computed anew
             self._patience = min(2 * self._patience, _MAX_PATIENCE)
             return
@@ -502,44 +502,12 @@ class ClusterSession:
         for key, loss in self.watch.unread(unread, time.monotonic()).items():
             self._give_up(self.open_keys.pop(key), loss)
 
-    async def _read(self, keys: list[Key]) -> tuple[dict[Key, Any], dict[Key, int], dict[Key, Sequence[str]]]:
-        """Ask for the sizes of values and read the small ones; what cannot be read stays open: return who has it."""
-        sizes = await self._sizes(keys)
-        large = {key: size for key, size in sizes.items() if self._is_large(key, size)}
-        small = [key for key in sizes if key not in large]
-        values: dict[Key, Any] = {}
-        unread: dict[Key, Sequence[str]] = {}
-        while small:
-            answer = await self.client.scheduler.gather(keys=small)
-            if answer["status"] == "OK":
-                values = answer["data"]
-                break
-            gone = set(answer["keys"])
-            unread |= await self.client.scheduler.who_has(keys=list(gone))
-            mark_pending(self.client, gone)
-            small = [key for key in small if key not in gone]
-        return values, large, unread
-
     def _is_large(self, key: Key, size: int) -> bool:
         entry = self.open_keys[key]
         if entry.value is not None or entry.asks:
             return False
         limit = self.options.keep if self._inlined_bytes < _INLINE_TOTAL else 0
         return size > (limit // 8 + 256) * entry.count + _VALUE_OVERHEAD + limit
-
-    async def _sizes(self, keys: list[Key]) -> dict[Key, int]:
-        scheduler = self.client.scheduler
-        try:
-            sizes: dict[Key, int] = await scheduler.nbytes(keys=keys, summary=False)
-        except KeyError:  # the scheduler forgot one key of the group: find out which
-            sizes = {}
-            for key in keys:
-                try:
-                    sizes.update(await scheduler.nbytes(keys=[key], summary=False))
-                except KeyError:
-                    sizes[key] = -1
-        mark_pending(self.client, (key for key, size in sizes.items() if size < 0))
-        return {key: size for key, size in sizes.items() if size >= 0}
 
     def _ask_receipt(self, key: Key, nbytes: int) -> None:
         """Submit a task that makes the receipt of a large value where the value is."""
