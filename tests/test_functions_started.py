@@ -8,7 +8,7 @@ import pytest
 from bodies import inc, later
 from real import most_at_once, note, notes, spend, until, wait_for_file
 
-from prefectish import flow, history, pause_task, tags, task
+from prefectish import flow, history, pause_task, tags, task, unmapped
 from prefectish.engine.state import Cancelled, Running, Success
 from prefectish.errors import ParameterError
 from prefectish.executors import LocalExecutor
@@ -385,3 +385,39 @@ def test_cancelled_task_ends_calls_that_wait_for_others(executor, tmp_path):
     run.cancel(inc)
     gate.touch()
     assert run.wait(LIMIT).result == (["Success", "Cancelled", "Cancelled"], 6)
+
+
+def test_cancelled_run_ends_maps_that_wait_for_what_they_read(executor, tmp_path):
+    gate, seen = tmp_path / "gate", []
+
+    @task
+    def pair(x, y):
+        return x, y
+
+    @task
+    def several(x):
+        yield x
+
+    @flow(history=False)
+    def waits():
+        call = hold.submit(gate, 1)
+        later = inc.map([call, 2])
+        maps = [
+            pair.map([1], unmapped(call)),
+            pair.map([1], unmapped(later)),
+            pair.map([1], [call]),
+            pair.map(several.submit(call), unmapped(1)),
+        ]
+        maps.append(inc.map(maps[0]))
+        maps.append(pair.map([1], unmapped(maps[1])))
+        for future in maps:
+            future.wait()
+            seen.append(future.state.is_successful())
+
+    run = waits.start(executor=executor)
+    until(lambda: sum(run.counts(several).values()) == 1, LIMIT)
+    run.cancel()
+    gate.touch()
+    assert type(run.wait(LIMIT)) is Cancelled
+    until(lambda: len(seen) == 6, LIMIT)
+    assert not any(seen[:2])

@@ -237,6 +237,9 @@ class CallQueue:
         self.claims.claim((map_call.outcome, *read, *self._kept(map_call.task, map_call)))
         for m in maps:
             m.outcome.then(partial(_pause_with, map_call.outcome))
+        for source in _read_by(map_call, by_item=False):
+            if source.state is None:
+                source.then(partial(self._end_unstarted, map_call))
         start = partial(self._start_map, map_call)
         if (yielding := _yielding(map_call)) is not None and yielding.state is None:
             needed = [o for o in needed if o is not yielding]
@@ -249,6 +252,11 @@ class CallQueue:
             act()
         else:
             missing.added.append(lambda: self._once_added(maps, act))
+
+    def _end_unstarted(self, map_call: MapCall, source: Settled) -> None:
+        """End a map that waited for its arguments when the run ended: it has no step that would."""
+        if self.run_state.over and map_call.step_state is None:
+            map_call.ended(NEVER_STARTED)
 
     def _start_map(self, map_call: MapCall) -> None:
         specs: list[InputSpec] = []

@@ -214,6 +214,7 @@ class Cancellation:
             self.changes.close_map(step_state.map_state)
         if step_state.children is None:
             self.changes.end_step(step_state, rest)
+            self.changes.step_ended(step_state)
             return
         for row in range(len(step_state.children)):
             if not step_state.has(row):
