@@ -142,3 +142,26 @@ def test_children_as_a_table(two: tuple[str, str, str]) -> None:
     assert list(table["index"]) == [0, 1, 2]
     assert table["cpu_seconds"].notna().all()
     assert len(history.to_dataframe(history.run(first, store=store))) == 3
+
+
+def test_children_that_did_not_run_before_are_none_that_became_slower(tmp_path: Path) -> None:
+    broken = {2}
+
+    def body(x: int) -> int:
+        if x in broken:
+            raise ValueError(x)
+        return x
+
+    def rest(x: int) -> None:
+        spend(0.03)
+
+    with Flow("kept") as flow:
+        task(rest, name="end").map(task(body, name="load").map([1, 2, 3]))
+    store = str(tmp_path / "h.db")
+    ids = []
+    for _ in range(2):
+        ids.append(flow.run(history=store, progress=False).context["flow_run_id"])
+        broken.clear()
+    found = history.compare(*ids, store=store)
+    assert [child.state for child in found.before.children("end")] == ["Success", "TriggerFailed", "Success"]
+    assert "end[1]" not in [child.label for child in found.slower]

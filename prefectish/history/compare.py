@@ -7,8 +7,9 @@ from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from prefectish.engine.scheduling.causes import normalised
+from prefectish.history import schema
 from prefectish.history.children import ChildRow, FailureGroup
-from prefectish.history.measures import measure, quantile
+from prefectish.history.measures import UNTRIED, measure, quantile
 from prefectish.history.queries import RunRow, run
 
 #: A child is listed as slower, or larger, from this factor and this difference on.
@@ -96,9 +97,14 @@ def compare(run_a: str | RunRow, run_b: str | RunRow, store: str | os.PathLike[s
         _times(before, after),
         [group for cause, group in own.items() if cause not in others],
         [group for cause, group in others.items() if cause not in own],
-        _changed(((new, old.duration, new.duration) for old, new in pairs), SECONDS),
+        _changed(((new, _took(old), _took(new)) for old, new in pairs), SECONDS),
         _changed(((new, old.result_bytes, new.result_bytes) for old, new in pairs), BYTES),
     )
+
+
+def _took(child: ChildRow) -> float | None:
+    """Return how long a child ran; None for one that did not run, or whose value was there."""
+    return None if child.state == "Cached" or schema.CODES[child.state] in UNTRIED else child.duration
 
 
 def _cause(group: FailureGroup) -> tuple[str, str]:

@@ -22,7 +22,7 @@ TIME_BINS = 240
 #: Number of slowest children to keep.
 MAX_SLOWEST = 20
 #: States of children that never ran.
-_UNTRIED = frozenset(schema.CODES[name] for name in ("TriggerFailed", "Skipped", "Cancelled"))
+UNTRIED = frozenset(schema.CODES[name] for name in ("TriggerFailed", "Skipped", "Cancelled"))
 
 
 class Slow(NamedTuple):
@@ -130,7 +130,7 @@ def _add_all(measures: Measures, rows: Iterable[Any], steps: Any, texts: Any, st
             if track is None:
                 track = tracks[name] = WorkerTrack()
             track.add(begin, end, seconds, failed)
-        if state in _UNTRIED:
+        if state in UNTRIED:
             continue
         measures.times.setdefault(slug, array("d")).append(seconds)
         entry = (seconds, -number, row)

@@ -10,6 +10,7 @@ from sqlalchemy import Text, case, cast, func, select
 
 from prefectish.engine.scheduling.causes import normalised
 from prefectish.history.compare import ChangedChild, compare
+from prefectish.history.measures import UNTRIED
 from prefectish.history.queries import RunRow
 from prefectish.ui.queries.run import causes_of
 from prefectish.ui.queries.runs import row_of, runs_page, summary
@@ -98,7 +99,7 @@ _NONE: tuple[float | None, float] = (None, 0.0)
 def _durations(source: Source, run: RunRow) -> Mapping[str, tuple[float | None, float]]:
     """Return the median and the sum of the durations of each task, in seconds, by its slug."""
     c = run._current().c
-    ran = (c.attempts > 0) & c.seconds.is_not(None)
+    ran = (c.attempts > 0) & c.seconds.is_not(None) & c.state.not_in(UNTRIED)
     found = {}
     with source.store.reading() as connection:
         for step in step_rows(source, run):

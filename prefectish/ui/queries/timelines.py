@@ -11,7 +11,7 @@ from sqlalchemy import ColumnElement, Connection, Select, func, select
 
 from prefectish.history import schema
 from prefectish.history.cells import check_columns, json_of, unchecked
-from prefectish.history.measures import TIME_BINS, WorkerTrack
+from prefectish.history.measures import TIME_BINS, UNTRIED, WorkerTrack
 from prefectish.history.queries import RunRow
 from prefectish.ui.pictures import WIDE
 from prefectish.ui.queries.runs import row_of
@@ -22,8 +22,6 @@ from prefectish.ui.source import PATIENCE, Source
 _s = schema.steps.c
 #: Items that are read at most, tracks that are shown, slowest items that are named.
 MAX_READ, MAX_TRACKS, MAX_SLOWEST = 50_000, 40, 20
-#: States of items that never ran.
-_UNTRIED = [schema.CODES[name] for name in ("TriggerFailed", "Skipped", "Cancelled")]
 #: What ran items of which no worker is recorded.
 HERE = "this process"
 #: Seconds of a value at least, for which up to so many of `TIME_BINS` intervals are taken together: what ended since
@@ -147,8 +145,8 @@ def _found(source: Source, run: RunRow) -> _Found:
 def _slowest(c: Any, ran: ColumnElement[bool], rows: Sequence[Any]) -> Select[Any]:
     """Return the query of the slowest items. None of them is faster than the slowest of those that were read."""
     columns = (c.step, c.row, c.state, c.attempts, c.seconds, c.at, c.worker, c.item_key, c.name)
-    query = select(*columns).where(ran, c.state.not_in(_UNTRIED)).order_by(c.seconds.desc()).limit(MAX_SLOWEST)
-    read = nlargest(MAX_SLOWEST, (seconds for _, _, state, seconds, _, _ in rows if state not in _UNTRIED))
+    query = select(*columns).where(ran, c.state.not_in(UNTRIED)).order_by(c.seconds.desc()).limit(MAX_SLOWEST)
+    read = nlargest(MAX_SLOWEST, (seconds for _, _, state, seconds, _, _ in rows if state not in UNTRIED))
     return query if len(read) < MAX_SLOWEST else query.where(c.seconds >= read[-1])
 
 
