@@ -21,6 +21,7 @@ from prefectish import Flow, history, task
 from prefectish.engine.pause import pause_task
 from prefectish.executors import LocalDaskExecutor
 from prefectish.history import shared_limits
+from prefectish.ui.queries.items import CANCELLED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -130,6 +131,29 @@ def test_a_cause_is_retried_from_the_page(begin: Callable[[str], Live], everywhe
     assert state["ask"].result == "4"
 
 
+def test_an_item_that_is_cancelled_before_it_begins_says_so(tmp_path: Path) -> None:
+    gate = threading.Event()
+    with Flow("early") as flow:
+        load = task(lambda x: gate.wait(LIMIT), name="load").map(list(range(400)))
+        task(lambda x: x, name="rest").map(load)
+    store = str(tmp_path / "history.db")
+    handle = flow.start(executor=LocalDaskExecutor(num_workers=2), history=store)
+    with browser(store) as client:
+        run = f"runs/{handle.id}"
+        until(lambda: len(client.get(f"/api/{run}").json().get("tasks", ())) == 2, LIMIT)
+        until(lambda: client.get(f"/api/{run}/tasks/1/items/390").status_code == 200, LIMIT)
+        before = client.get(f"/api/{run}/tasks/1/items/390").json()
+        assert (before["state"], before["message"], before["verbs"]) == ("Pending", None, ["cancel"])
+        assert "Run it again" not in client.get(f"/{run}/tasks/1/items/390").text
+        assert post(client, f"/{run}/ask", verb="cancel", step=1, row=390).status_code == 200
+        after = until(lambda: (found := client.get(f"/api/{run}/tasks/1/items/390").json())["message"] and found, LIMIT)
+        assert (after["state"], after["message"], after["verbs"]) == ("Pending", CANCELLED, [])
+        assert client.get(f"/api/{run}/tasks/1/items/0").json()["message"] is None
+        gate.set()
+        handle.wait(LIMIT)
+        until(lambda: client.get(f"/api/{run}/tasks/1/items/390").json()["state"] == "Cancelled", LIMIT)
+
+
 def test_a_run_is_held_limited_and_cancelled(begin: Callable[[str], Live], tmp_path: Path) -> None:
     live = begin(str(tmp_path / "history.db"))
     with browser(live.store) as client:
@@ -140,7 +164,7 @@ def test_a_run_is_held_limited_and_cancelled(begin: Callable[[str], Live], tmp_p
         for fields, told in (
             ({"verb": "pause"}, "pause the run"),
             ({"verb": "resume"}, "continue the run"),
-            ({"verb": "set_limit", "task": "load-1", "size": "2"}, "at most 2 of load at once"),
+            ({"verb": "set_limit", "task": "load", "size": "2"}, "at most 2 of load at once"),
             ({"verb": "set_limit", "tag": "db", "size": "1"}, "at most 1 of tag db at once"),
             ({"verb": "cancel", "task": "ask"}, "cancel ask"),
         ):

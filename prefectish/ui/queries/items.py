@@ -25,6 +25,8 @@ from prefectish.ui.source import NotFound, Source
 _c, _s, _a, _e, _t = schema.children.c, schema.steps.c, schema.attempts.c, schema.errors.c, schema.texts.c
 #: Lines of the source before and behind the one that failed.
 AROUND = 5
+#: Of an item that was cancelled before it began.
+CANCELLED = "It was cancelled, and ends when its turn comes."
 _FRAME = re.compile(r'^[ \t]*File "([^"\n]+)", line (\d{1,7}), in [^\n]*\n[ \t]*([^\n]+)$', re.MULTILINE)
 
 
@@ -42,11 +44,12 @@ def item_detail(source: Source, run_id: str, step: int, row: int) -> ItemDetail:
     state = child.state if child is not None else _open_state(task, row, attempts, head)
     if child is None and not attempts and not _is_known(task, row):
         raise NotFound(f"nothing is recorded of {item.label} in run {run.id}")
+    is_cancelled = child is None and head.is_live and _was_cancelled(run, task.slug, row)
     return ItemDetail(
         run=head,
         item=item,
         state=state,
-        message=None if child is None else child.message,
+        message=child.message if child is not None else CANCELLED if is_cancelled else None,
         error=None if child is None else child.error,
         traceback=None if child is None else child.traceback,
         **_source_of(None if child is None else child.traceback),
@@ -62,7 +65,16 @@ def item_detail(source: Source, run_id: str, step: int, row: int) -> ItemDetail:
         replay=_replay(run, task.slug, item, source),
         previous=_neighbour(source, run, step, row, -1) if task.mapped else None,
         next=_neighbour(source, run, step, row, 1) if task.mapped else None,
-        verbs=_verbs(head, state),
+        verbs=[] if is_cancelled else _verbs(head, state),
+    )
+
+
+def _was_cancelled(run: RunRow, slug: str, row: int) -> bool:
+    """Whether a driver took it that an item be cancelled, which has not ended yet."""
+    return any(
+        ask.verb == "cancel_task" and ask.arguments.get("slug") == slug and ask.arguments.get("row") in (row, None)
+        for ask in run.asks()
+        if ask.answered is not None and ask.error is None
     )
 
 
