@@ -79,6 +79,10 @@ class Connection:
             self._presence, self._look = self._look(), None
         return self._presence
 
+    def has(self, plugin: str) -> bool:
+        """Whether the scheduler had a plugin when it was asked before the run."""
+        return self.presence is not None and plugin in self.presence.plugins
+
     def workers(self) -> dict[str, dict[str, Any]]:
         """Return ``nthreads``, ``resources``, ``name`` and more of the present workers, by address.
 

@@ -14,7 +14,7 @@ from weakref import ReferenceType, WeakKeyDictionary, ref
 from distributed import Client
 
 from prefectish.engine.capture import capture
-from prefectish.executors import departures, lifetimes, past_queue, progress_reports, same_modules, spilling
+from prefectish.executors import departures, lifetimes, past_queue, progress_reports, reading, same_modules, spilling
 from prefectish.executors.connect import Connection
 from prefectish.executors.dask_api import link_of, registered
 
@@ -48,9 +48,8 @@ _lock = threading.Lock()
 
 def register_listeners(connection: Connection) -> None:
     """Give the scheduler the plugins that hear what workers and sessions tell, unless it has them, without waiting."""
-    there = () if connection.presence is None else connection.presence.plugins
-    for plugin in (departures.Departures(), lifetimes.Lifetimes(), past_queue.PastQueue()):
-        if plugin.name not in there:
+    for plugin in (departures.Departures(), lifetimes.Lifetimes(), past_queue.PastQueue(), reading.Values()):
+        if not connection.has(plugin.name):
             capture(connection.begin, registered(connection.client, plugin, plugin.name))
     subscribe(connection.client)
 

@@ -7,6 +7,7 @@ and holds the key until its last consumer has run.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
@@ -60,6 +61,7 @@ from prefectish.executors.open_keys import Graphs, OpenChain, OpenKey, Sending
 from prefectish.executors.open_window import OpenWindow
 from prefectish.executors.own_modules import ComparedTasks, reached
 from prefectish.executors.placing import QUESTION, Placer
+from prefectish.executors.reading import QUESTION as READ
 from prefectish.executors.reading import read
 from prefectish.executors.reading_pace import MAX_CALL_WAIT, MAX_STOP_WAIT, ReadingPace
 from prefectish.executors.same_modules import SameModules
@@ -489,7 +491,9 @@ class ClusterSession:
         if not finished:
             return
         try:
-            values, large, unread = self.watch.wait(read(self.client, finished, self._is_large), self._patience)
+            limits = {key: self._limit(key) for key in finished}
+            reading = read(self.client, limits, self.connection.has(READ))
+            values, large, unread = self.watch.wait(reading, self._patience)
         except NoAnswer:  # a worker has just died, and Dask tries it for half a minute; its values are computed anew
             self._patience = min(2 * self._patience, _MAX_PATIENCE)
             return
@@ -502,12 +506,13 @@ class ClusterSession:
         for key, loss in self.watch.unread(unread, time.monotonic()).items():
             self._give_up(self.open_keys.pop(key), loss)
 
-    def _is_large(self, key: Key, size: int) -> bool:
+    def _limit(self, key: Key) -> float:
+        """Return the size of a value, in bytes, up to which it is sent to the client."""
         entry = self.open_keys[key]
         if entry.value is not None or entry.asks:
-            return False
+            return math.inf
         limit = self.options.keep if self._inlined_bytes < _INLINE_TOTAL else 0
-        return size > (limit // 8 + 256) * entry.count + _VALUE_OVERHEAD + limit
+        return (limit // 8 + 256) * entry.count + _VALUE_OVERHEAD + limit
 
     def _ask_receipt(self, key: Key, nbytes: int) -> None:
         """Submit a task that makes the receipt of a large value where the value is."""
