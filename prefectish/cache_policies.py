@@ -38,6 +38,8 @@ class CachePolicy:
         """Return the key, None for none; results of two tasks never share one."""
         of_inputs = None
         if self.inputs:
+            if not self.source:  # of which the defaults are a part
+                arguments = _with_defaults(context.get("task"), arguments)
             hashed = task_input_hash.without(*self.left_out) if self.left_out else task_input_hash
             of_inputs = hashed({**_facts(context), "task": None}, arguments)
             if of_inputs is None:
@@ -64,6 +66,12 @@ class CachePolicy:
     def __repr__(self) -> str:
         names = [name for name, counts in (("INPUTS", self.inputs), ("TASK_SOURCE", self.source)) if counts]
         return " + ".join(names) or "NO_CACHE"
+
+
+def _with_defaults(task: Any, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the arguments of a call with those that it leaves to their defaults."""
+    defaults = {} if task is None else task._defaults
+    return arguments if defaults.keys() <= arguments.keys() else {**defaults, **arguments}
 
 
 def _facts(context: Any) -> dict[str, Any]:

@@ -188,6 +188,23 @@ def test_mr6_cache_policies(executor, tmp_path):
     assert counts(NO_CACHE) == ([1, 1, 1, 4], 4)
 
 
+def test_inputs_as_a_policy_are_also_those_that_are_left_to_their_defaults(spelled, tmp_path):
+    def scaled(default):
+        def scale(x, factor=default):
+            return x * factor
+
+        return task(scale, cache_policy=INPUTS)
+
+    def results(scale):
+        program = {"map": lambda: scale.map([1, 2]), "call": lambda: spelled.call(scale, 3)}
+        found = spelled.states(lambda: {k: v() for k, v in program.items()}, result=LocalResult(str(tmp_path)))
+        return [child.result for child in found["map"].map_states], found["call"].result
+
+    assert results(scaled(2)) == ([2, 4], 6)
+    assert results(scaled(3)) == ([3, 6], 9)
+    assert results(scaled(2)) == ([2, 4], 6)
+
+
 def test_mr6_sums_of_policies():
     @task(cache_policy=INPUTS - "client")
     def first(x, client):

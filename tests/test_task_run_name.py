@@ -9,6 +9,7 @@ import pytest
 from prefectish import Flow, Parameter, context, history, task
 from prefectish.errors import FlowDefinitionError
 from prefectish.executors import LocalDaskExecutor, LocalExecutor
+from prefectish.results import LocalResult
 from prefectish.tasks.naming import MAX_NAME_LENGTH, RunNaming
 
 FIELDS = {"task_slug": "load-1", "x": "eu", "map_index": 3}
@@ -34,6 +35,24 @@ def test_names_are_in_states_and_in_the_context_of_bodies(executor):
     state = flow.run(history=False, executor=executor).result[loaded]
     assert names(state) == ["load a (0)", "load bad (1)", "load c (2)"]
     assert [child.result for child in state.map_states if child.is_successful()] == ["load a (0)", "load c (2)"]
+
+
+def test_arguments_that_are_left_to_their_defaults_are_fields_too(spelled, tmp_path):
+    @task(task_run_name="{x} of {size}", target="${x}-${size}.pickle")
+    def cut(x, size=3):
+        return context.task_run_name
+
+    @task(task_run_name=lambda x, size, **fields: f"{x} of {size}")
+    def paste(x, size=4):
+        return context.task_run_name
+
+    found = spelled.states(
+        lambda: {"cut": cut.map([1, 2]), "all": spelled.call(cut, 3, size=9), "paste": spelled.call(paste, 5)},
+        result=LocalResult(str(tmp_path)),
+    )
+    assert [child.result for child in found["cut"].map_states] == ["1 of 3", "2 of 3"]
+    assert (found["all"].result, found["paste"].result) == ("3 of 9", "5 of 4")
+    assert {path.name for path in tmp_path.glob("*.pickle")} == {"1-3.pickle", "2-3.pickle", "3-9.pickle"}
 
 
 def test_name_of_a_retry_stays_with_its_child():

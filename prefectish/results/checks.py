@@ -136,7 +136,8 @@ def _inputs(flow: Any, task: Any) -> set[str]:
 def known_fields(flow: Any, task: Any) -> frozenset[str]:
     """Return the fields available to a template of a task in a flow, including the names of its inputs."""
     own = set(FIELDS) - (CHILD_FIELDS if _mapped_names(flow, task) is None else set())
-    return frozenset(own | set(MAPPINGS) | parameter_fields(_parameters(flow)) | _inputs(flow, task))
+    inputs = task._defaults.keys() | _inputs(flow, task)
+    return frozenset(own | set(MAPPINGS) | parameter_fields(_parameters(flow)) | inputs)
 
 
 def parameter_fields(names: Iterable[str]) -> set[str]:
@@ -155,7 +156,7 @@ def check_fields(flow: Any, task: Any, what: str, template: Template) -> None:
 
 def check_call(slug: str, task: Any, store: Any, inputs: set[str], parameters: Collection[str]) -> None:
     """Check the fields of the templates of a task that a flow function calls, given the names of its inputs."""
-    known = frozenset({*FIELDS, *MAPPINGS, *inputs, *parameter_fields(parameters)})
+    known = frozenset({*FIELDS, *MAPPINGS, *task._defaults, *inputs, *parameter_fields(parameters)})
     run_name = [("task_run_name", Template(task.task_run_name))] if isinstance(task.task_run_name, str) else []
     for what, template in (*_templates(task, store), *run_name):
         check_known(slug, what, template, known, parameters)

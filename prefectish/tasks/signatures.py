@@ -57,6 +57,12 @@ class Inputs:
             )
         return bound
 
+    @property
+    def defaults(self) -> dict[str, Any]:
+        """Return what the function gets for arguments that are not passed, by name."""
+        takes = self.signature.parameters
+        return {name: takes[name].default for name in takes if name in self.accepted and name not in self.required}
+
     def by_position(self, given: tuple[str, ...]) -> tuple[str, ...]:
         """Return the arguments to pass by position if those of these names were given so."""
         return () if self.is_plain or self.positional[: len(given)] != given else given

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class TemplateFields(Mapping[str, Any]):
-    """Fields by name: of the inputs, then of the context, then of the parameters; each is made when it is read."""
+    """Fields by name: inputs, the context, parameters, defaults of the task function; each is made when it is read."""
 
     __slots__ = ("_ctx", "_inputs")
 
@@ -40,11 +40,15 @@ class TemplateFields(Mapping[str, Any]):
         parameters = ctx.run["parameters"]
         if name == "parameters":
             return dict(parameters)
-        return parameters[name] if name in parameters else parameters[name.removeprefix(PARAMETER)]
+        for known in (name, name.removeprefix(PARAMETER)):
+            if known in parameters:
+                return parameters[known]
+        return ctx.spec.task._defaults[name]
 
     def __iter__(self) -> Iterator[str]:
         own = set(FIELDS) - (CHILD_FIELDS if self._ctx.index < 0 else set())
-        return iter(sorted(own | set(MAPPINGS) | parameter_fields(self._ctx.run["parameters"]) | set(self._inputs)))
+        inputs = self._ctx.spec.task._defaults.keys() | self._inputs.keys()
+        return iter(sorted(own | set(MAPPINGS) | parameter_fields(self._ctx.run["parameters"]) | inputs))
 
     def __len__(self) -> int:
         return sum(1 for _ in self)
