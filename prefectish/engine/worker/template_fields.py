@@ -37,13 +37,16 @@ class TemplateFields(Mapping[str, Any]):
             return ctx[name]
         if name == "context":
             return ContextItems(ctx)
-        parameters = ctx.run["parameters"]
         if name == "parameters":
-            return dict(parameters)
+            return dict(ctx.run["parameters"])
+        return self._parameter_or_default(name)
+
+    def _parameter_or_default(self, name: str) -> Any:
+        parameters = self._ctx.run["parameters"]
         for known in (name, name.removeprefix(PARAMETER)):
             if known in parameters:
                 return parameters[known]
-        return ctx.spec.task._defaults[name]
+        return self._ctx.spec.task._defaults[name]
 
     def __iter__(self) -> Iterator[str]:
         own = set(FIELDS) - (CHILD_FIELDS if self._ctx.index < 0 else set())
