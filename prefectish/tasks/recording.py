@@ -92,6 +92,11 @@ class FlowNode(Operand):
     tags: frozenset[str]
     run: Callable[..., Any]
 
+    @property
+    def _defaults(self) -> dict[str, Any]:
+        """What the task function gets for arguments that are not passed, by name."""
+        return inputs_of(self.run, self.name).defaults
+
     def bind(
         self,
         /,

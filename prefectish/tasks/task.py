@@ -226,11 +226,6 @@ class Task(Hooked, FlowNode, Generic[R]):
         task_options.warn_of_attributes(cls)
 
     @property
-    def _defaults(self) -> dict[str, Any]:
-        """What the task function gets for arguments that are not passed, by name."""
-        return inputs_of(self.run, self.name).defaults
-
-    @property
     def logger(self) -> logging.Logger:
         """The logger named after the task."""
         return get_logger(self.name)
