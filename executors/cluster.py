@@ -174,7 +174,7 @@ class DaskExecutor:
             session = self._session(connection, plan, key_name(run))
             session.checks = checks
             stack.callback(session.close)
-            checks.check((step.slug, step.task, step.store) for step in plan.steps if step.literal is None)
+            checks.check((step.label, step.task, step.store) for step in plan.steps if step.literal is None)
             if self.performance_report_path is not None:
                 stack.enter_context(_performance_report(connection.client, self.performance_report_path))
             if isinstance(run, dict):

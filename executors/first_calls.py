@@ -25,13 +25,13 @@ class TaskChecks:
         self._stores: list[tuple[Any, str | None]] = []
 
     def check(self, tasks: Iterable[tuple[str, Task, Any]]) -> None:
-        """Check tasks, given by slug, with the stores of their results.
+        """Check tasks, given by label, with the stores of their results.
 
         Raises as :func:`check_placements` and :func:`check_store`.
         """
         tasks = list(tasks)
         if self._placements:
-            check_placements({slug: task for slug, task, _ in tasks}, self._connection)
+            check_placements({label: task for label, task, _ in tasks}, self._connection)
         for _, _, store in tasks:
             if store is not None and not any(store == known for known, _ in self._stores):
                 left = capture(leave_probe, store, f"{self._run_id}-client")
@@ -67,26 +67,26 @@ def check_store(store: Any, connection: Connection, run_id: str, mark: str | Non
 
 
 def check_placements(tasks: Mapping[str, Task], connection: Connection) -> None:
-    """Refuse tasks, given by slug, that no worker of the cluster can run.
+    """Refuse tasks, given by label, that no worker of the cluster can run.
 
     Raises
     ------
     FlowDefinitionError
         A task needs a resource, or a worker, that the cluster has not; the message names it.
     """
-    placements = {slug: placement_of(task) for slug, task in tasks.items()}
+    placements = {label: placement_of(task) for label, task in tasks.items()}
     if not any(placement.resources or placement.workers for placement in placements.values()):
         return
     workers = connection.workers()
     if not workers:
         return  # a cluster that is still empty may get what is missing
-    for slug, placement in placements.items():
+    for label, placement in placements.items():
         for name, amount in placement.resources:
             largest = max(float(worker.get("resources", {}).get(name, 0)) for worker in workers.values())
             if largest < amount:
                 have = sorted({r for worker in workers.values() for r in worker.get("resources", {})})
                 raise FlowDefinitionError(
-                    f"task {slug} needs the resource {name}={amount:g}, and no worker has it: the largest has "
+                    f"task {label} needs the resource {name}={amount:g}, and no worker has it: the largest has "
                     f"{largest:g}; resources there are: {', '.join(have) or 'none'}; start workers with "
                     f"`--resources {name}={amount:g}`"
                 )
@@ -97,6 +97,6 @@ def check_placements(tasks: Mapping[str, Task], connection: Connection) -> None:
         }
         if placement.workers and not names.intersection(map(str, placement.workers)):
             raise FlowDefinitionError(
-                f"task {slug} may run only on the workers {', '.join(map(str, placement.workers))}, and the cluster "
+                f"task {label} may run only on the workers {', '.join(map(str, placement.workers))}, and the cluster "
                 f"has none of them: {', '.join(sorted(workers))}"
             )

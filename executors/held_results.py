@@ -88,7 +88,7 @@ def _with_large_result(
     here = batch.large.get((number, p))
     if here is not None:
         return record.with_state(record.state.replace(result=here))
-    return held_record(record, job.chain.steps[p].label(job.index), BatchPart(source, number, p, again))
+    return held_record(record, job.chain.steps[p].label_of(job.index), BatchPart(source, number, p, again))
 
 
 def _fetch(handle: Any) -> Any:

@@ -61,7 +61,7 @@ def check_chain(
     EnvironmentMismatch
         A body cannot be loaded there, or neither of the items can. (If one item cannot, its child alone fails.)
     """
-    bodies = [(f"task {s.slug}", tasks[s.number]) for s in chain.steps if len(tasks[s.number]) <= HEAVY]
+    bodies = [(f"task {s.label}", tasks[s.number]) for s in chain.steps if len(tasks[s.number]) <= HEAVY]
     first, last = _items(jobs[0]), _items(jobs[-1])
     failures = run(lambda key: load_check_graph(key, _load_all, bodies, first + last))
     if not failures:
@@ -87,7 +87,7 @@ def _names(failures: Sequence[LoadFailure]) -> set[str]:
 def _items(job: Job) -> list[tuple[str, Encoded]]:
     """Return the items of a branch that are pickles; simple values can be loaded anywhere."""
     packer = Packer()
-    label = f"item {job.chain.steps[0].label(job.index)}"
+    label = f"item {job.chain.steps[0].label_of(job.index)}"
     packed = (capture(packer.item, item, label) for item in job.items)
     states = [outcome.value for outcome in packed if not isinstance(outcome, Error)]
     found = [state._raw_result for state in states if isinstance(state, State)]

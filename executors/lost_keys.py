@@ -135,6 +135,7 @@ class LossWatch:
     ) -> None:
         self.connection = connection
         self.run_id = run_id
+        self.labels: dict[str, str] = {}  # what the steps of its keys are called, by slug
         self.no_workers_timeout = no_workers_timeout
         self.stall_warning = stall_warning
         self._quiet_since: float | None = None
@@ -319,7 +320,7 @@ class LossWatch:
 
     def _all_idle(self, open_keys: Mapping[Any, OpenKey]) -> dict[Any, Lost]:
         """Return the loss of all keys because no worker takes anything; of none while a body still runs."""
-        details: Details | None = self._ask_scheduler(look_at, run_id=self.run_id)
+        details: Details | None = self._ask_scheduler(look_at, run_id=self.run_id, labels=self.labels)
         if details is None or details.stall.running or not details.stall.all_idle:
             return {}
         detail = f"for {self.no_workers_timeout:g} s {idle_text(details.stall.idle)}"
@@ -332,7 +333,7 @@ class LossWatch:
             wanted = key if key in open_keys else _wanted_key(key, open_keys)
             if wanted is None:
                 continue
-            label = label_of(key, self.run_id)
+            label = label_of(key, self.run_id, self.labels)
             if count < MOST_RETIRED:
                 text = "%s was begun %d times on workers that left on purpose while it ran; at %d it is given up"
                 self._warn_once(f"retired {key}", text, label, count, MOST_RETIRED)
@@ -348,7 +349,7 @@ class LossWatch:
         if now - self._quiet_since < _FETCH_QUIET or now < self._next_fetch_look:
             return {}
         self._next_fetch_look = now + _FETCH_LOOK_INTERVAL
-        details: Details | None = self._ask_scheduler(look_at, run_id=self.run_id)
+        details: Details | None = self._ask_scheduler(look_at, run_id=self.run_id, labels=self.labels)
         if details is None:
             return {}
         lost: dict[Any, Lost] = {}
@@ -360,14 +361,15 @@ class LossWatch:
                 continue
             if place not in self._carried:
                 self._carried[place] = now
-                labels = ", ".join(label_of(value, self.run_id) for value in values[:_MAX_SHOWN])
+                labels = ", ".join(label_of(value, self.run_id, self.labels) for value in values[:_MAX_SHOWN])
                 logger.warning("%s could not fetch %s for %.0f s; they are brought there", worker, labels, now - since)
                 asking = asked_on_scheduler(self.connection.client, carry, keys=values, worker=worker)
                 capture(self.connection.begin, asking)
             elif now - self._carried[place] >= self.no_workers_timeout:
                 wanted = key if key in open_keys else _wanted_key(key, open_keys)
                 if wanted is not None:
-                    detail = f"{worker} could not fetch {label_of(values[0], self.run_id)} for {now - since:.0f} s"
+                    what = label_of(values[0], self.run_id, self.labels)
+                    detail = f"{worker} could not fetch {what} for {now - since:.0f} s"
                     lost[wanted] = Lost(LossCause.INPUT_LOST, detail=detail)
         return lost
 
@@ -387,7 +389,7 @@ class LossWatch:
                 continue
             where, since = ", ".join(workers), self._unread.setdefault((key, tuple(workers)), now)
             text = "the scheduler cannot connect to %s, which has the result of %s"
-            self._warn_once(f"unread {where}", text, where, label_of(key, self.run_id))
+            self._warn_once(f"unread {where}", text, where, label_of(key, self.run_id, self.labels))
             if now - since >= self.no_workers_timeout:
                 detail = f"for {now - since:.0f} s the scheduler could not connect to {where}, which has its result"
                 lost[key] = Lost(LossCause.CLUSTER_ERROR, detail=detail)
@@ -410,7 +412,7 @@ class LossWatch:
         quiet = now - self._quiet_since
         if self.stall_warning is None or quiet < self.stall_warning or "stalled" in self._warned:
             return
-        details: Details | None = self._ask_scheduler(look_at, run_id=self.run_id)
+        details: Details | None = self._ask_scheduler(look_at, run_id=self.run_id, labels=self.labels)
         if details is not None:
             self._warn_once("stalled", "%s", stall_text(quiet, len(open_keys), details.stall))
 

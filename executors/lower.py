@@ -173,9 +173,9 @@ def _pack_items(job: Job, chain: PackedChain, packer: Packer) -> tuple[list[Any]
             continue
         spec = job.chain.steps[position]
         i = spec.inputs[which]
-        packed = capture(packer.item, item, f"{i.source_slug}[{job.index}]")
+        packed = capture(packer.item, item, f"{i.source_label}[{job.index}]")
         if isinstance(packed, Error):
-            name = i.key or i.source_slug
+            name = i.key or i.source_label
             refused.append((position, unpicklable_input(spec, job.index, name, item, packed.exception)))
             items.append(None)
         else:
@@ -277,10 +277,10 @@ def _packed_column(
         if type(item) in _SMALL:
             packed.append(item)
             continue
-        outcome = capture(packer.item, item, f"{i.source_slug}[{row}]")
+        outcome = capture(packer.item, item, f"{i.source_label}[{row}]")
         if isinstance(outcome, Error):
             records = dict(refused.get(number, ())) or {p: Record(PENDING) for p in bundle.positions}
-            records[position] = unpicklable_input(spec, row, i.key or i.source_slug, item, outcome.exception)
+            records[position] = unpicklable_input(spec, row, i.key or i.source_label, item, outcome.exception)
             refused[number] = [*records.items()]
         packed.append(None if isinstance(outcome, Error) else outcome.value)
     return packed

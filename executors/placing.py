@@ -64,8 +64,8 @@ class Placer:
         for ident, rows in waiting.items():
             for page in (rows[n : n + PAGE] for n in range(0, len(rows), PAGE)):
                 packer = Packer()
-                label = page[0][0].chain.steps[0].label
-                asked = [(job.index, packer.item(item, label(job.index)), run_count_of(job)) for job, item in page]
+                label_of = page[0][0].chain.steps[0].label_of
+                asked = [(job.index, packer.item(item, label_of(job.index)), run_count_of(job)) for job, item in page]
                 values = [self._reference(held) for held in packer.held]
                 key = self._new_key("prefectish-places")
                 task = Task(key, places_near_items, payload_of(ident), pickle.dumps(asked, protocol=5), *values)

@@ -613,7 +613,7 @@ def _label(pool_job: PoolJob) -> str:
     """Return the name of the step that a job is at."""
     job = pool_job.job
     position = next((p for p in job.positions if p not in pool_job.states), job.positions[-1])
-    return job.chain.steps[position].label(job.index)
+    return job.chain.steps[position].label_of(job.index)
 
 
 def cluster_error(pool_job: PoolJob, error: BaseException) -> Receipt:

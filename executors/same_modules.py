@@ -69,7 +69,7 @@ def _compare_here(wanted: tuple[tuple[Any, ...], ...]) -> list[str]:
 
 
 class _Question(NamedTuple):
-    """What workers were asked, of which modules, and the pickles of tasks that reach them, by slug."""
+    """What workers were asked, of which modules, and the pickles of tasks that reach them, by label."""
 
     answer: Answer[dict[str, list[str]]]
     wanted: Mapping[str, Content]
@@ -97,7 +97,7 @@ class SameModules:
         Parameters
         ----------
         tasks
-            Pickles and bodies of the tasks, by slug.
+            Pickles and bodies of the tasks, by label.
         """
         found = without(
             reached([payload for payload, _ in tasks.values()], [body for _, body in tasks.values()]), self.shipment
@@ -107,7 +107,7 @@ class SameModules:
             return
         question = asked_on_workers(self._client, _compare_here, wanted=Guard(new).__reduce__()[1][0])
         self._asked.append(
-            _Question(self._watch.begin(question), new, {slug: each for slug, (each, _) in tasks.items()})
+            _Question(self._watch.begin(question), new, {label: each for label, (each, _) in tasks.items()})
         )
         self._known |= new
 
@@ -136,9 +136,9 @@ def _text(other: Mapping[str, list[str]], wanted: Mapping[str, Content], tasks: 
     name = next(name for name in wanted if first == missing(name) or first.startswith(f"module {name} "))
     upload = f"client.upload_file({wanted[name].file!r})"
     if first == missing(name):
-        slug = next((slug for slug, payload in tasks.items() if name in references(payload)), next(iter(tasks)))
+        label = next((label for label, payload in tasks.items() if name in references(payload)), next(iter(tasks)))
         return (
-            f"task {slug} cannot be loaded on {worker}{more}: {first}; install there what it needs, send it with "
+            f"task {label} cannot be loaded on {worker}{more}: {first}; install there what it needs, send it with "
             f'{upload} or DaskExecutor(ship="project"), or define it in the script, from where it is sent by value'
         )
     return f"{first}, on worker {worker}{more}; send it to all workers with {upload}, or install the same version there"

@@ -7,7 +7,7 @@ heartbeat.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from prefectish.engine.scheduling.stalls import Fetching, Idle, Running, Stall, Unplaced
@@ -63,8 +63,8 @@ def summarize(run_id: str, dask_scheduler: Any = None) -> Summary:
     return Summary(dask_scheduler.total_nthreads, taking, often, dask_scheduler.idle_timeout)
 
 
-def look_at(run_id: str, dask_scheduler: Any = None) -> Details:
-    """Return what the cluster does with the tasks of a run."""
+def look_at(run_id: str, labels: Mapping[str, str], dask_scheduler: Any = None) -> Details:
+    """Return what the cluster does with the tasks of a run; `labels` has what steps are called, by slug."""
     running: list[Running] = []
     fetching: list[tuple[Any, str, list[Any]]] = []
     waiting: list[Fetching] = []
@@ -79,24 +79,24 @@ def look_at(run_id: str, dask_scheduler: Any = None) -> Details:
             if not is_of(task.key, run_id):
                 continue
             if task in worker.executing:
-                running.append(Running(label_of(task.key, run_id), worker.address))
+                running.append(Running(label_of(task.key, run_id, labels), worker.address))
             elif why is None and (missing := [d for d in task.dependencies if d.who_has and worker not in d.who_has]):
                 fetching.append((task.key, worker.address, [d.key for d in missing]))
                 holders = [holder.address for holder in missing[0].who_has]
-                value = label_of(missing[0].key, run_id)
-                waiting.append(Fetching(label_of(task.key, run_id), worker.address, value, holders))
+                value = label_of(missing[0].key, run_id, labels)
+                waiting.append(Fetching(label_of(task.key, run_id, labels), worker.address, value, holders))
     all_idle = bool(idle) and len(idle) == len(dask_scheduler.workers)
-    unplaced, is_empty = _unplaced(run_id, dask_scheduler), not dask_scheduler.workers
+    unplaced, is_empty = _unplaced(run_id, labels, dask_scheduler), not dask_scheduler.workers
     stall = Stall(running[:_MOST], waiting[:_MOST], idle[:_MOST], all_idle, unplaced[:_MOST], is_empty)
     return Details(stall, fetching[:_MOST])
 
 
-def _unplaced(run_id: str, scheduler: Any) -> list[Unplaced]:
+def _unplaced(run_id: str, labels: Mapping[str, str], scheduler: Any) -> list[Unplaced]:
     """Return what no worker may run which is there."""
     lifetimes = scheduler.plugins.get(LIFETIMES)
     too_long = () if lifetimes is None else lifetimes.waiting
     keys = [task.key for task in scheduler.unrunnable if is_of(task.key, run_id)]
-    return [Unplaced(label_of(key, run_id), key in too_long) for key in keys]
+    return [Unplaced(label_of(key, run_id, labels), key in too_long) for key in keys]
 
 
 def idle_because(worker: Any) -> str | None:
@@ -120,17 +120,19 @@ def is_of(key: Any, run_id: str) -> bool:
     return type(key) is tuple and len(key) == 3 and type(key[0]) is str and key[0].endswith(f"-{run_id}")
 
 
-def label_of(key: Key, run_id: str) -> str:
-    """Return the label of the step that a key stands for.
+def label_of(key: Key, run_id: str, labels: Mapping[str, str]) -> str:
+    """Return the label of the child, or the single task, that a key stands for.
 
     Examples
     --------
-    >>> label_of(("load-1-abc", 17, 0), "abc"), label_of(("total-1-abc", -1, 0), "abc")
-    ('load-1[17]', 'total-1')
+    >>> called = {"load-1": "load", "add-1": "add-1"}
+    >>> label_of(("load-1-abc", 17, 0), "abc", called), label_of(("add-1-abc", -1, 0), "abc", called)
+    ('load[17]', 'add-1')
     """
     if not is_of(key, run_id):
         return str(key)
     slug, index = key[0].removesuffix(f"-{run_id}"), key[1]
+    label = labels.get(slug, slug)
     if isinstance(index, str):
-        return f"{slug} ({index})"
-    return slug if index < 0 else f"{slug}[{index}]"
+        return f"{label} ({index})"
+    return label if index < 0 else f"{label}[{index}]"

@@ -247,9 +247,9 @@ class ClusterSession:
         if new and self.shipment is not None:
             bodies = [step.task.run for step in new]
             if self.shipment.take(reached([self.tasks[step.number] for step in new], bodies), bodies):
-                self.tasks.update((step.number, pickle_task(step.slug, step.task)) for step in steps)
+                self.tasks.update((step.number, pickle_task(step.label, step.task)) for step in steps)
         if new:
-            self.modules.check({step.slug: (self.tasks[step.number], step.task.run) for step in new})
+            self.modules.check({step.label: (self.tasks[step.number], step.task.run) for step in new})
 
     def _check_new_maps(self, jobs: Sequence[Job | Bundle]) -> None:
         """Check that a worker can load what a large map that begins with these jobs needs.
@@ -266,7 +266,7 @@ class ClusterSession:
             return
         if self._grows and self.checks is not None:
             steps = (s for chain in {id(entry.chain): entry.chain for entry in new}.values() for s in chain.steps)
-            self.checks.check((step.slug, step.task, getattr(step.storage, "store", None)) for step in steps)
+            self.checks.check((step.label, step.task, getattr(step.storage, "store", None)) for step in steps)
         # Of a map whose children are not known to be long only so many begin: one that fills this window is large, too.
         large = LARGE if self.open_keys else min(LARGE, self.pace.rows)
         begins: dict[int, list[Job]] = {}
@@ -363,8 +363,8 @@ class ClusterSession:
         return (f"{kind}-{self.run_id}", self._count, 0)
 
     def _chain(self, spec: ChainSpec) -> OpenChain:
-        known = self.chains.get(spec.ident)
-        if known is None:
+        if (known := self.chains.get(spec.ident)) is None:
+            self.watch.labels |= {step.slug: step.label for step in spec.steps}
             for step in spec.steps:
                 self._depth_priorities[f"{step.slug}-{self.run_id}"] = -step.precedence * _KEYS_PER_STEP
             if any(map(_may_stop, spec.steps)):
@@ -543,7 +543,7 @@ class ClusterSession:
         is_large = is_a(record.state._raw_result, LeftOnWorker)
         if is_large:
             self.pace.keeps_results(job.chain.ident)
-            record = held_record(record, job.chain.steps[value.position].label(job.index), HeldFuture(source))
+            record = held_record(record, job.chain.steps[value.position].label_of(job.index), HeldFuture(source))
         self._done.append(Receipt(job, [*value.small, (value.position, record)]))
         return None if is_large else entry.future
 

@@ -1,10 +1,15 @@
-"""Names of tasks that are unique in a flow."""
+"""Names of tasks: slugs, which are unique in a flow and stay the same, and labels, which people read.
+
+One rule says what a task is called in every text: messages, logs, reprs, pages, pictures, commands. In a flow it is
+the name, or the slug if several tasks have the name. A flow function calls tasks one by one: the first call or map by a
+name is called by the name, and later ones by their slugs. A child has its index behind it. Whatever takes a task by a
+text takes its slug, its label, and its name, in this order (:func:`meant`).
+"""
 
 from __future__ import annotations
 
-import threading
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 
@@ -52,7 +57,7 @@ class SlugBook:
 
 
 def labels(tasks: Iterable[tuple[str, str]]) -> dict[str, str]:
-    """Return what each task of a run is called, by slug: its name, or its slug if several have its name.
+    """Return what each task of a flow is called, by slug: its name, or its slug if another has its name, or it as slug.
 
     Examples
     --------
@@ -60,47 +65,69 @@ def labels(tasks: Iterable[tuple[str, str]]) -> dict[str, str]:
     {'load-1': 'load', 'add-1': 'add-1', 'add-2': 'add-2'}
     """
     known = list(tasks)
-    names = Counter(name for _, name in known)
-    return {slug: label(slug, name, names[name]) for slug, name in known}
+    names = Counter(name for _, name in known) + Counter(slug for slug, name in known if slug != name)
+    return {slug: name if names[name] <= 1 else slug for slug, name in known}
 
 
-def label(slug: str, name: str, number: int) -> str:
-    """Return what a task is called, of which there are a number by its name."""
-    return name if number <= 1 else slug
+def labels_of_tasks(slugs: Mapping[Any, str]) -> dict[Any, str]:
+    """Return what each task of a flow is called, by task, from their slugs."""
+    called = labels((slug, task.name) for task, slug in slugs.items())
+    return {task: called[slug] for task, slug in slugs.items()}
 
 
 class Labels:
-    """What the tasks of a run are called that may still get more of them, by the same rule.
+    """What the tasks of a flow function are called, of which it is not known how many will have a name.
+
+    The first task by a name is called by it, and each later one by its slug. So a text that names a task stays right,
+    whatever is called after it was printed.
+
+    Examples
+    --------
+    >>> called = Labels()
+    >>> called.of("add-1", "add"), called.of("add-2", "add"), called.of("load-1", "load")
+    ('add', 'add-2', 'load')
+    """
+
+    __slots__ = ("_slugs",)
+
+    def __init__(self) -> None:
+        self._slugs: dict[str, str] = {}  # of the first task by each name
+
+    def of(self, slug: str, name: str) -> str:
+        """Return what a task is called."""
+        return name if self._slugs.setdefault(name, slug) == slug else slug
+
+
+def meant(text: str, tasks: Iterable[tuple[str, str, str]]) -> list[str]:
+    """Return the slugs of the tasks that are meant by a slug, a label or a name; of a name there may be several.
 
     Parameters
     ----------
     tasks
-        Objects with a `slug` and a `name`; looked at as the list grows.
+        Slug, label and name of each.
+
+    Examples
+    --------
+    >>> called = [("add-1", "add", "add"), ("add-2", "add-2", "add")]  # by a flow function
+    >>> meant("add", called), meant("add-1", called), meant("add-2", called)
+    (['add-1'], ['add-1'], ['add-2'])
+    >>> meant("add", [("add-1", "add-1", "add"), ("add-2", "add-2", "add")])
+    ['add-1', 'add-2']
     """
+    known = list(tasks)
+    for place in (0, 1, 2):
+        found = dict.fromkeys(task[0] for task in known if task[place] == text)
+        if found:
+            return list(found)
+    return []
 
-    __slots__ = ("_lock", "_names", "_seen", "_tasks")
 
-    def __init__(self, tasks: Sequence[Any]) -> None:
-        self._tasks = tasks
-        self._names: Counter[str] = Counter()
-        self._seen = 0
-        self._lock = threading.Lock()
+def child_label(label: str, index: int | None) -> str:
+    """Return what a child of a task is called; the task itself without an index.
 
-    def of(self, slug: str, name: str) -> str:
-        """Return what a task is called now.
-
-        Examples
-        --------
-        >>> from types import SimpleNamespace as Known
-        >>> tasks = [Known(slug="add-1", name="add")]
-        >>> called = Labels(tasks)
-        >>> first = called.of("add-1", "add")
-        >>> tasks.append(Known(slug="add-2", name="add"))
-        >>> first, called.of("add-1", "add")
-        ('add', 'add-1')
-        """
-        with self._lock:
-            new = self._tasks[self._seen :]
-            self._names.update(task.name for task in new)
-            self._seen += len(new)
-            return label(slug, name, self._names[name])
+    Examples
+    --------
+    >>> child_label("load", 17), child_label("load", None)
+    ('load[17]', 'load')
+    """
+    return label if index is None else f"{label}[{index}]"

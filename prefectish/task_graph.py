@@ -14,7 +14,7 @@ from prefectish.errors import FlowDefinitionError
 from prefectish.graphs import cycle_text, order
 from prefectish.kinds import is_a
 from prefectish.parameters import Parameter
-from prefectish.slugs import SlugBook
+from prefectish.slugs import SlugBook, labels_of_tasks
 from prefectish.tasks.collections import Constant
 from prefectish.tasks.mapping import check_constant, check_mappable
 from prefectish.tasks.task import Task
@@ -149,7 +149,7 @@ class TaskGraph:
                 if edge.key in keys:
                     sources = " and ".join(each.upstream_task.name for each in edges if each.key == edge.key)
                     raise FlowDefinitionError(
-                        f"{self.slugs[task]}: argument {edge.key!r} has several sources: {sources}"
+                        f"{labels_of_tasks(self.slugs)[task]}: argument {edge.key!r} has several sources: {sources}"
                     )
                 if edge.key is not None:
                     keys.add(edge.key)

@@ -13,6 +13,7 @@ from operator import or_
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from prefectish.errors import FlowDefinitionError, ParameterError, text_of
+from prefectish.slugs import meant
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter, ValidationError
@@ -303,6 +304,18 @@ def unknown_tag(tag: str, tags: Iterable[str], run: str = "this run") -> str:
     """
     known = sorted(tags)
     return f"no task of {run} has the tag {tag!r}; its tags are {known}{did_you_mean(tag, known)}"
+
+
+def only_task(name: str, tasks: Iterable[tuple[str, str, str]], run: str | None = None) -> str:
+    """Return the slug of the one task that is meant, of slugs, labels and names; KeyError if none is, or several."""
+    known = list(tasks)
+    found = meant(name, known)
+    if not found:
+        raise KeyError(unknown_task(name, (label for _, label, _ in known), run or "this run"))
+    if len(found) > 1:
+        where = "" if run is None else f" in {run}"
+        raise KeyError(f"several tasks are called {name!r}{where}; name one of {', '.join(found)}")
+    return found[0]
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

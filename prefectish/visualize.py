@@ -19,6 +19,7 @@ from prefectish.edges import Edge
 from prefectish.engine.state import Cancelled, Mapped, Pending, State, Success
 from prefectish.engine.task_states import TaskStates
 from prefectish.optional_deps import load
+from prefectish.slugs import labels_of_tasks
 from prefectish.task_graph import TaskGraph
 from prefectish.tasks.task import Task
 
@@ -113,7 +114,9 @@ class Drawing(str):
 def picture_of_states(states: TaskStates) -> Picture:
     """Return the picture of the tasks of a run, by their slugs."""
     nodes = {
-        states.slugs[task]: list(_nodes(f"t{number}", task, states.slugs[task] in states.mapped, state))
+        states.slugs[task]: list(
+            _nodes(f"t{number}", states.labels[states.slugs[task]], states.slugs[task] in states.mapped, state)
+        )
         for number, (task, state) in enumerate(states.items())
     }
     lines: list[GraphLine] = []
@@ -141,8 +144,9 @@ def picture_of(flow: TaskGraph, name: str, state: State | None = None) -> Pictur
         raise TypeError(f"state must be the state of a run of the flow, got {state!r}")
     result: Any = None if state is None else state.result
     states: Mapping[Task, State] = result if issubclass(type(result), Mapping) else {}
+    called = labels_of_tasks(flow.slugs)
     nodes = {
-        task: list(_nodes(f"t{number}", task, _has_children(flow, task), states.get(task)))
+        task: list(_nodes(f"t{number}", called[task], _has_children(flow, task), states.get(task)))
         for number, task in enumerate(flow.sorted_tasks())
     }
     lines: list[GraphLine] = []
@@ -155,19 +159,19 @@ def picture_of(flow: TaskGraph, name: str, state: State | None = None) -> Pictur
     return Picture(name, [node for drawn in nodes.values() for node in drawn], lines)
 
 
-def _nodes(ident: str, task: Task, mapped: bool, state: State | None) -> Iterator[Node]:
+def _nodes(ident: str, name: str, mapped: bool, state: State | None) -> Iterator[Node]:
     """Yield the node of a task, or one for each child of a small map."""
     if not isinstance(state, Mapped) or not state.n_map_states:
-        yield Node(ident, (f"{task.name} {MAP_MARK}" if mapped else task.name,), mapped, state)
+        yield Node(ident, (f"{name} {MAP_MARK}" if mapped else name,), mapped, state)
         return
     children = [*state.map_states, *[None] * (state.n_map_states - len(state.map_states))]
     if len(children) > SMALL_MAP:
         counts = Counter(type(child or Pending()).__name__ for child in children)
         texts = ", ".join(f"{count} {kind}" for kind, count in counts.most_common())
-        yield Node(ident, (f"{task.name} {MAP_MARK}", texts), mapped, _most_severe(state, children))
+        yield Node(ident, (f"{name} {MAP_MARK}", texts), mapped, _most_severe(state, children))
         return
     for index, child in enumerate(children):
-        yield Node(f"{ident}_{index}", (f"{task.name}[{index}]",), mapped, child or Pending())
+        yield Node(f"{ident}_{index}", (f"{name}[{index}]",), mapped, child or Pending())
 
 
 def _most_severe(parent: State, children: Sequence[State | None]) -> State:

@@ -110,7 +110,7 @@ class TapeSession(SerialSession):
 
     def submit(self, jobs):
         for job in jobs:
-            labels = " ".join(job.chain.steps[p].label(job.index) for p in job.positions)
+            labels = " ".join(job.chain.steps[p].label_of(job.index) for p in job.positions)
             self.tape.jobs.append(f"{self.tape.clock.elapsed:g} {labels} #{job.submission}{' alone' * job.solo}")
         super().submit(jobs)
 
@@ -120,7 +120,7 @@ class TapeSession(SerialSession):
         job = self._queue.popleft()
         records = self.tape.play(job)
         for position, record in records:
-            label = job.chain.steps[position].label(job.index)
+            label = job.chain.steps[position].label_of(job.index)
             self.tape.records.append(f"{self.tape.clock.elapsed:g} {label} {told(record.state)}")
         return (Receipt(job, records),)
 
@@ -155,7 +155,7 @@ class Player:
 
     def ended(self, spec, index, run_count):
         """Return the state after the next stored calls of a body."""
-        stored = self.outcomes[spec.label(index)]
+        stored = self.outcomes[spec.label_of(index)]
         while True:
             state = after(spec, outcome_from(stored.popleft(), self.clock.now()), run_count)
             if not isinstance(state, Looped):

@@ -81,7 +81,7 @@ class Owner:
 
 
 def labels(job):
-    return [job.chain.steps[p].label(job.index).replace("-1", "") for p in job.positions]
+    return [job.chain.steps[p].label_of(job.index).replace("-1", "") for p in job.positions]
 
 
 def shown(jobs):

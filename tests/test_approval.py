@@ -288,7 +288,7 @@ def test_handle_approves_while_other_work_runs(store, results):
         with pytest.raises(RunLocked, match=r"is held by .*: approve it there, or when it has ended$"):
             history.run(run.id, store=store).approve(asked, input=1)
         run.approve(asked, input=2)
-        with pytest.raises(ValueError, match=r"^wait-1 is not paused$"):
+        with pytest.raises(ValueError, match=r"^wait is not paused$"):
             run.approve(waited)
     finally:
         release.set()

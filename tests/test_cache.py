@@ -58,7 +58,7 @@ def test_key_function_that_raises_fails_the_child():
     spec, ctx = spec_and_context(cache_key_fn=lambda ctx, inputs: 1 / 0)
     state, miss = spec.lookup(ctx, {"x": 1})
     assert (type(state), miss) == (Failed, None)
-    assert state.message.startswith("the cache of load-1 could not be asked: ZeroDivisionError")
+    assert state.message.startswith("the cache of load could not be asked: ZeroDivisionError")
 
 
 def test_newest_states_travel_to_another_process(monkeypatch):

@@ -90,7 +90,7 @@ def test_child_that_would_overwrite_the_result_of_another_fails(run: Run, tmp_pa
         [bad] = [child for child in state.result[pairs].map_states if child.is_failed()]
         assert {child.result for child in good} == {("a", 1), ("b", 2)}
         assert bad.message == (
-            "result could not be stored: ValueError: 'a.pickle' is where pair-1[0] keeps its result, not pair-1[2]; "
+            "result could not be stored: ValueError: 'a.pickle' is where pair[0] keeps its result, not pair[2]; "
             "put ${item_key} or ${map_index} into the location"
         )
         assert store.load("a.pickle") == ("a", 1)

@@ -104,7 +104,7 @@ def test_p10_large_argument_goes_once_and_a_warning_names_the_task(remote, sent,
     # A parameter goes once more, with the facts of the run that a body finds in its context.
     assert 40_000_000 < sent.sent < (90_000_000 if parameter else 50_000_000)
     told = [r.getMessage() for r in caplog.records if r.levelname == "WARNING"]
-    assert [line for line in told if line.startswith("argument 'y' of use-1 has 40.0 MB")], told
+    assert [line for line in told if line.startswith("argument 'y' of use has 40.0 MB")], told
 
 
 def test_small_argument_is_not_warned_of(remote, caplog):

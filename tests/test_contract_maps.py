@@ -139,7 +139,7 @@ def test_iterator_that_an_earlier_run_has_read_is_refused(executor):
     with Flow("read once") as flow:
         mapped = inc.map(iter([1, 2, 3]))
     assert flow.run(executor=executor).result[mapped].result == [2, 3, 4]
-    with pytest.raises(FlowDefinitionError, match=r"inc-1: argument 'x' must be unread, got an iterator that an earl"):
+    with pytest.raises(FlowDefinitionError, match=r"inc: argument 'x' must be unread, got an iterator that an earl"):
         flow.run(executor=executor)
 
 
@@ -372,7 +372,7 @@ def test_p13_parent_fails_if_a_result_cannot_be_mapped(run, make):
     assert type(state.result[out]) is Failed
     assert UNMAPPABLE_RESULT == "At least one upstream state has an unmappable result."
     name = type(make()).__name__
-    assert state.result[out].message.startswith(f"{UNMAPPABLE_RESULT} x is a {name} (produce-1): map over ")
+    assert state.result[out].message.startswith(f"{UNMAPPABLE_RESULT} x is a {name} (produce): map over ")
     assert type(state.result[after]) is Success
 
 
@@ -383,7 +383,7 @@ def test_p13_parent_fails_if_a_result_is_a_generator(run):
         out = inc.map(produce())
     state = run(flow)
     assert type(state.result[out]) is Failed
-    way_out = "x is a generator (produce-1): map over a list: collect the items in the body"
+    way_out = "x is a generator (produce): map over a list: collect the items in the body"
     assert state.result[out].message == f"{UNMAPPABLE_RESULT} {way_out}"
 
 
@@ -418,7 +418,7 @@ def test_p13_unmappable_dict_names_the_way_out(run):
     with Flow("dict") as flow:
         out = inc.map(give({"a": 1}))
     state = run(flow).result[out]
-    way_out = "x is a dict (give-1): map over list(d.items()), or a list of its keys or values"
+    way_out = "x is a dict (give): map over list(d.items()), or a list of its keys or values"
     assert state.message == f"{UNMAPPABLE_RESULT} {way_out}"
     assert str(state.result) == way_out
 
@@ -478,7 +478,7 @@ def test_p14_shortest_length_wins_if_the_task_is_not_strict(run, caplog):
     state = run(flow)
     assert state.result[out].result == [2, 4, 6]
     told = [r.getMessage() for r in caplog.records if r.levelname == "WARNING"]
-    assert told == ["add-1: mapped inputs differ in length: x=3, y=5; the shortest wins"]
+    assert told == ["add: mapped inputs differ in length: x=3, y=5; the shortest wins"]
 
 
 def test_shortest_of_two_maps_wins_if_the_task_is_not_strict(run):
@@ -839,7 +839,7 @@ def test_flatten_of_an_upstream_that_failed_fails_the_parent(run):
         number = inc.map(flatten(give(5)))
     state = run(flow)
     assert state.result[out].message == NO_UPSTREAM
-    assert state.result[number].message.startswith(f"{UNMAPPABLE_RESULT} x is a int (give-1): map over a list, or ")
+    assert state.result[number].message.startswith(f"{UNMAPPABLE_RESULT} x is a int (give): map over a list, or ")
 
 
 # ---------------------------------------------------------------------- maps that go on from a former run

@@ -54,10 +54,10 @@ def test_e7_children_of_one_target_fail_but_the_first(
         loaded = load.map(days, xs)
     first, _, third = [f"{day}/{x}" for day, x in zip(days, xs, strict=True)]
     found = ends(run(built).result[loaded].map_states)
-    assert found == [("Success", first), refused(name, "load-1[0]", "load-1[1]"), ("Success", third)]
+    assert found == [("Success", first), refused(name, "load[0]", "load[1]"), ("Success", third)]
     assert store.load(name) == first
     found = ends(run(built).result[loaded].map_states)  # what is there already stands for one child only
-    assert found == [("Cached", first), refused(name, "load-1[0]", "load-1[1]"), ("Cached", third)]
+    assert found == [("Cached", first), refused(name, "load[0]", "load[1]"), ("Cached", third)]
 
 
 @pytest.mark.parametrize("target", TARGETS)
@@ -74,11 +74,11 @@ def test_e7_calls_of_one_target_fail_but_the_first(executor: Any, tmp_path: Path
 
     assert ends(days()) == [
         ("Success", "mon/slow"),
-        refused("mon.pkl", "load-1[0]", "load-1[1]"),
+        refused("mon.pkl", "load[0]", "load[1]"),
         ("Success", "tue/C"),
         ("Success", "wed/slow"),
         refused("wed.pkl", "load-2[0]", "load-2[1]"),
-        refused("tue.pkl", "load-1[2]", "other-1[0]"),
+        refused("tue.pkl", "load[2]", "other[0]"),
     ]
 
 
@@ -93,7 +93,7 @@ def test_e7_equal_names_of_two_tasks_fail_the_second(spelled: Any, tmp_path: Pat
 
     states = spelled.states(program, result=LocalResult(tmp_path))
     row = "[0]" if spelled.in_function else ""
-    second = refused("same.pkl", f"one-1{row}", f"two-1{row}")
+    second = refused("same.pkl", f"one{row}", f"two{row}")
     assert ends(states.values()) == [("Success", "mon/slow"), second, ("Success", "mon/B")]
 
 
@@ -107,7 +107,7 @@ def test_e7_equal_names_of_children_of_two_tasks_fail_those_of_the_second(spelle
 
     states = spelled.states(program, result=LocalResult(tmp_path))
     assert ends(states["one"].map_states) == [("Success", "mon/slow"), ("Success", "tue/slow")]
-    assert ends(states["two"].map_states) == [refused("tue.pkl", "one-1[1]", "two-1[0]"), ("Success", "wed/B")]
+    assert ends(states["two"].map_states) == [refused("tue.pkl", "one[1]", "two[0]"), ("Success", "wed/B")]
 
 
 def test_e7_names_made_of_a_result_are_of_one_child(spelled: Any, tmp_path: Path) -> None:
@@ -116,7 +116,7 @@ def test_e7_names_made_of_a_result_are_of_one_child(spelled: Any, tmp_path: Path
     load = task(lambda day, x: (day, x), name="load", target="{day}.pkl")
     states = spelled.states(lambda: {"load": load.map(day_of.map([1, 2, 3]), [1, 2, 3])}, result=store)
     found = ends(states["load"].map_states)
-    assert found == [("Success", ("mon", 1)), refused("mon.pkl", "load-1[0]", "load-1[1]"), ("Success", ("tue", 3))]
+    assert found == [("Success", ("mon", 1)), refused("mon.pkl", "load[0]", "load[1]"), ("Success", ("tue", 3))]
     assert [store.load("mon.pkl"), store.load("tue.pkl")] == [("mon", 1), ("tue", 3)]
 
 
@@ -172,10 +172,10 @@ def test_e7_of_names_made_of_results_the_lower_index_wins(
     kept = "Cached" if how == "cached" else "Success"
     assert ends(children) == [
         (kept, ("mon", 1)),
-        refused("mon.pkl", "load-1[0]", "load-1[1]", what),
+        refused("mon.pkl", "load[0]", "load[1]", what),
         (kept, ("tue", 3)),
-        refused("mon.pkl", "load-1[0]", "load-1[3]", what),
-        refused("tue.pkl", "load-1[2]", "load-1[4]", what),
+        refused("mon.pkl", "load[0]", "load[3]", what),
+        refused("tue.pkl", "load[2]", "load[4]", what),
     ]
     assert [store.load("mon.pkl"), store.load("tue.pkl")] == [("mon", 1), ("tue", 3)]
 
@@ -185,7 +185,7 @@ def test_e7_large_results_are_named_too(spelled: Any, tmp_path: Path) -> None:
     load = task(lambda data, x: x, name="load", target=lambda data: f"{data[0] // 2}.pkl")
     program = lambda: {"load": load.map(make.map([2, 3, 4]), [2, 3, 4])}  # noqa: E731
     found = ends(spelled.states(program, result=LocalResult(tmp_path))["load"].map_states)
-    assert found == [("Success", 2), refused("1.pkl", "load-1[0]", "load-1[1]"), ("Success", 4)]
+    assert found == [("Success", 2), refused("1.pkl", "load[0]", "load[1]"), ("Success", 4)]
 
 
 ANY_FIELDS: dict[str, Any] = {
@@ -220,7 +220,7 @@ def test_e7_rows_of_a_priority_are_named_in_their_order(spelled: Any, tmp_path: 
     load = task(load_body, name="load", target="{day}.pkl", priority=lambda x: ord(x))
     program = lambda: {"load": load.map(x=["a", "b", "c"], day=["mon", "mon", "tue"])}  # noqa: E731
     found = ends(spelled.states(program, result=LocalResult(tmp_path))["load"].map_states)
-    assert found == [("Success", "mon/a"), refused("mon.pkl", "load-1[0]", "load-1[1]"), ("Success", "tue/c")]
+    assert found == [("Success", "mon/a"), refused("mon.pkl", "load[0]", "load[1]"), ("Success", "tue/c")]
 
 
 def test_e7_nothing_is_read_twice_without_checkpoints(spelled: Any, tmp_path: Path) -> None:
@@ -229,7 +229,7 @@ def test_e7_nothing_is_read_twice_without_checkpoints(spelled: Any, tmp_path: Pa
     load = task(load_body, name="load", target="{day}.pkl", checkpoint=False)
     program = lambda: {"load": load.map(["mon", "mon", "tue"], ["A", "B", "C"])}  # noqa: E731
     found = ends(spelled.states(program, result=store)["load"].map_states)
-    assert found == [("Cached", "there before"), refused("mon.pkl", "load-1[0]", "load-1[1]"), ("Success", "tue/C")]
+    assert found == [("Cached", "there before"), refused("mon.pkl", "load[0]", "load[1]"), ("Success", "tue/C")]
 
 
 def test_e7_calls_take_their_names_in_the_order_of_the_calls(executor: Any, tmp_path: Path) -> None:
@@ -245,11 +245,11 @@ def test_e7_calls_take_their_names_in_the_order_of_the_calls(executor: Any, tmp_
 
     assert ends(days()) == [
         ("Success", "mon/slow"),
-        refused("mon.pkl", "load-1[0]", "load-1[1]"),
+        refused("mon.pkl", "load[0]", "load[1]"),
         ("Success", "tue/slow"),
         ("Success", "wed/slow"),
-        refused("tue.pkl", "limited-1[0]", "limited-1[2]"),
-        refused("wed.pkl", "limited-1[1]", "limited-1[3]"),
+        refused("tue.pkl", "limited[0]", "limited[2]"),
+        refused("wed.pkl", "limited[1]", "limited[3]"),
     ]
 
 
@@ -336,7 +336,7 @@ def test_mr1_unknown_field_is_refused_before_the_run(tmp_path: Path) -> None:
     for options in ({"target": "{day}"}, {"task_run_name": "{day}"}, {"target": "{parameters[day]}"}):
         with Flow("mr1", result=LocalResult(tmp_path)) as built:
             first(task_args=options)
-        with pytest.raises(FlowDefinitionError, match=r"first-1: .* has an unknown (field|parameter) 'day'; "):
+        with pytest.raises(FlowDefinitionError, match=r"first: .* has an unknown (field|parameter) 'day'; "):
             built.run(history=False)
 
         @flow(result=LocalResult(tmp_path))
@@ -417,7 +417,7 @@ def test_e7_a_store_in_the_folder_of_another_shares_no_file_with_it(spelled: Any
     states = spelled.states(program)
     assert [child.result for child in states["one"].map_states] == [("one", 1), ("one", 2)]
     first, second = states["two"].map_states
-    assert "'1.pkl' is where one-1[0] keeps its result, not two-1[0]" in first.message
+    assert "'1.pkl' is where one[0] keeps its result, not two[0]" in first.message
     assert second.result == ("two", 3)
 
 
@@ -438,7 +438,7 @@ def test_e7_of_a_name_and_a_folder_of_that_name_the_lower_index_has_it(
 
     kept, failed, other = spelled.states(program)["load"].map_states
     assert (kept.result, other.result) == (names[0], "c")
-    assert f"{names[1]!r} cannot be a file beside {names[0]!r}, where load-1[0] keeps its result" in failed.message
+    assert f"{names[1]!r} cannot be a file beside {names[0]!r}, where load[0] keeps its result" in failed.message
 
 
 @pytest.mark.parametrize("source", ["constant", "result", "flattened"])
@@ -464,7 +464,7 @@ def test_e7_equal_items_are_told_apart_in_names_wherever_their_list_was_made(
 def test_an_item_key_that_comes_too_late_or_names_nothing_is_refused(spelled: Any) -> None:
     keyed = task(lambda x: x, name="keyed", item_key=str)
     named = task(lambda x: x, name="keyed", item_key="y")
-    with pytest.raises(FlowDefinitionError, match="keyed-1: item_key=<class 'str'> comes too late: "):
+    with pytest.raises(FlowDefinitionError, match="keyed: item_key=<class 'str'> comes too late: "):
         spelled.states(lambda: {"keyed": keyed.map(task(lambda x: x, name="before").map([1, 2]))})
-    with pytest.raises(FlowDefinitionError, match="keyed-1: item_key must be a mapped argument, got 'y'; pass 'x'"):
+    with pytest.raises(FlowDefinitionError, match="keyed: item_key must be a mapped argument, got 'y'; pass 'x'"):
         spelled.states(lambda: {"keyed": named.map([1, 2])})

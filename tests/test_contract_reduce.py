@@ -82,7 +82,7 @@ def test_iterator_and_flattened_lists_are_combined_in_map_order(spelled):
 def test_empty_map_fails(spelled):
     states = spelled.states(lambda: {"total": reduce(merged, one.map([]))})
     assert type(states["total"]) is Failed
-    assert states["total"].message == "one-1 is an empty map: there is nothing to combine"
+    assert states["total"].message == "one is an empty map: there is nothing to combine"
 
 
 def test_failed_child_fails_its_groups(spelled):

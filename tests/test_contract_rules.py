@@ -402,7 +402,7 @@ def test_delay_that_cannot_be_worked_out_fails_the_task(run, tmp_path):
         out = flaky(tmp_path / "n", failures=1, max_retries=1, retry_delay=lambda attempt: "soon")()
     state = run(flow).result[out]
     assert type(state) is Failed
-    assert state.message.startswith("retry delay of unsteady-1 could not be computed: TypeError(")
+    assert state.message.startswith("retry delay of unsteady could not be computed: TypeError(")
     assert attempts(tmp_path / "n") == 1 + 1
 
 

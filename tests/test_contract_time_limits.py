@@ -166,7 +166,7 @@ def test_t11_handlers_of_a_map_that_hang_end_at_its_timeout(spelled):
     assert time.monotonic() - began < LONG
     assert type(states["hanging"]) is TimedOut
     assert states["hanging"].message == (
-        f"Task timed out during execution: state handlers of hanging-1 did not end within timeout={LIMIT:g} s"
+        f"Task timed out during execution: state handlers of hanging did not end within timeout={LIMIT:g} s"
     )
     assert [state.result for state in states["other"].map_states] == [0, 1]
 
@@ -206,4 +206,4 @@ def test_body_that_goes_on_after_the_time_of_its_map_is_timed_out(children, in_p
     states = children(slow)
     assert time.monotonic() - began < LONG
     assert type(states[0]) is Success, states
-    assert repr(states[1]) == f'TimedOut("slow-1 took longer than its map_timeout of {LIMIT:g} s")', states
+    assert repr(states[1]) == f'TimedOut("slow took longer than its map_timeout of {LIMIT:g} s")', states

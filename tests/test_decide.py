@@ -47,10 +47,10 @@ def edge(key="x", **flags):
 def spec(*edges, constants=None, **options):
     """Return what `decide` knows of a task with these edges."""
     task = Task("t", **options)
-    down = TaskName("t", "t-1", frozenset())
+    down = TaskName("t", "t-1", frozenset(), "t")
     inputs = []
     for number, flags in enumerate(edges):
-        up = TaskName(f"u{number}", f"u{number}-1", frozenset())
+        up = TaskName(f"u{number}", f"u{number}-1", frozenset(), f"u{number}")
         inputs.append(Input(Edge(up, down, **flags), number, up, down))
     return StepSpec(9, task, "t-1", tuple(inputs), constants or {}, any(i.mapped for i in inputs), 0, ())
 

@@ -34,12 +34,12 @@ from prefectish.history.last_durations import last_time
 
 def counts(ended=0, width=100, **more):
     facts = dict.fromkeys(StepCounts._fields, 0)
-    facts |= {"slug": "load-1", "name": "load", "mapped": True, "closed": True, "final": False}
+    facts |= {"slug": "load-1", "label": "load", "mapped": True, "closed": True, "final": False}
     return StepCounts(**{**facts, "ended": ended, "width": width, **more})
 
 
 def single(**more):
-    return counts(**{"slug": "total-1", "name": "total", "mapped": False, "width": 1, **more})
+    return counts(**{"slug": "total-1", "label": "total", "mapped": False, "width": 1, **more})
 
 
 # ---------------------------------------------------------------------- how far, how fast, how long
@@ -103,7 +103,10 @@ def test_map_without_children_is_complete():
 
 def test_tasks_of_one_name_are_distinguished_by_their_slugs():
     scene = RateMeter("f", 0.0).scene(
-        RunProgress([counts(), counts(slug="load-2"), counts(slug="keep-1", name="keep")]), 1.0
+        RunProgress(
+            [counts(label="load-1"), counts(slug="load-2", label="load-2"), counts(slug="keep-1", label="keep")]
+        ),
+        1.0,
     )
     assert [line.name for line in scene.maps] == ["load-1", "load-2", "keep"]
 
@@ -182,7 +185,7 @@ def test_run_that_is_paused_says_so_and_promises_no_end(capsys, monkeypatch):
 
 def test_x8_no_name_can_forge_a_line(capsys, monkeypatch):
     monkeypatch.setattr(lines, "monotonic", lambda: 1.0)
-    lines.ProgressLines(RateMeter(EVIL, 0.0)).ended(RunProgress([counts(name=EVIL)]), Success(EVIL))
+    lines.ProgressLines(RateMeter(EVIL, 0.0)).ended(RunProgress([counts(label=EVIL)]), Success(EVIL))
     err = capsys.readouterr().err
     assert err.count("\n") == 2
     assert "\x1b" not in err
@@ -201,7 +204,7 @@ def rendered(drawn, width=120):
 def test_x8_no_name_can_act_on_the_terminal():
     shown = terminal.Terminal(RateMeter(EVIL, 0.0))
     causes = [CauseCount(EVIL, EVIL, 3, EVIL, True)]
-    scene = RateMeter(EVIL, 0.0).scene(RunProgress([counts(name=EVIL), single(name=EVIL)], causes=causes), 9.0)
+    scene = RateMeter(EVIL, 0.0).scene(RunProgress([counts(label=EVIL), single(label=EVIL)], causes=causes), 9.0)
     drawn = shown._drawn(scene, 120, 5, "Success")
     text = rendered(drawn)
     assert "\x1b" not in text
@@ -214,7 +217,7 @@ KINDS = {"running": 16, "retrying": 7, "skipped": 1_200, "failed": 345}
 @pytest.mark.parametrize("columns", [200, 132, 120, 100, 80, 60, 40])
 def test_narrow_terminal_shows_less_and_cuts_nothing(columns):
     pace = RateMeter("f", 0.0)
-    steps = [counts(0, 9_999, slug="a-1", name="a"), counts(0, 100, slug="b-1", name="b" * 60)]
+    steps = [counts(0, 9_999, slug="a-1", label="a"), counts(0, 100, slug="b-1", label="b" * 60)]
     pace.scene(RunProgress(steps), 1.0)
     steps = [steps[0]._replace(ended=5_000, **KINDS), steps[1]._replace(ended=50, failed=1)]
     drawn = fitted(pace.scene(RunProgress(steps), 11.0).maps, columns, "-")
@@ -237,9 +240,9 @@ def test_narrow_terminal_shows_less_and_cuts_nothing(columns):
 
 def test_maps_that_continue_have_the_first_right_to_a_line():
     pace = RateMeter("f", 0.0)
-    steps = [counts(100, slug=f"a-{n}", name=f"ended {n}", final=True) for n in range(9)]
-    steps += [counts(0, None, slug=f"b-{n}", name=f"waits {n}") for n in range(9)]
-    steps += [counts(5, slug="c-1", name="runs", running=1)]
+    steps = [counts(100, slug=f"a-{n}", label=f"ended {n}", final=True) for n in range(9)]
+    steps += [counts(0, None, slug=f"b-{n}", label=f"waits {n}") for n in range(9)]
+    steps += [counts(5, slug="c-1", label="runs", running=1)]
     maps = pace.scene(RunProgress(steps), 1.0).maps
     assert [line.name for line in terminal.chosen(maps, 3)] == ["waits 0", "waits 1", "runs"]
     assert terminal.chosen(maps, 99) == list(maps)
@@ -426,13 +429,13 @@ def test_notebook_shows_parts_and_words():
 
 
 def test_x9_names_are_shown_in_a_notebook_not_obeyed():
-    scene = RateMeter(EVIL, 0.0).scene(RunProgress([counts(name=EVIL, slug=EVIL), single(name=EVIL, running=1)]), 0.0)
+    scene = RateMeter(EVIL, 0.0).scene(RunProgress([counts(label=EVIL, slug=EVIL), single(label=EVIL, running=1)]), 0.0)
     page = safe(notebook.drawn(scene, Success(EVIL), last=True))
     assert page.text.count("alert('x')") >= 2
 
 
 def test_notebook_with_many_maps_stays_small():
-    steps = [counts(slug=f"s-{n}", name=f"s{n}") for n in range(notebook.MAX_MAPS + 5)]
+    steps = [counts(slug=f"s-{n}", label=f"s{n}") for n in range(notebook.MAX_MAPS + 5)]
     html = notebook.drawn(RateMeter("f", 0.0).scene(RunProgress(steps), 1.0), None, last=False)
     assert "and 5 more maps" in safe(html).text
 

@@ -24,7 +24,7 @@ from prefectish.triggers import all_finished
 
 def event(state, row=3, attempt=1, retries=0, due=None, mapped=True):
     step = SimpleNamespace(
-        number=0, slug="load-1", name="load", mapped=mapped, task=SimpleNamespace(max_retries=retries)
+        number=0, slug="load-1", name="load", label="load", mapped=mapped, task=SimpleNamespace(max_retries=retries)
     )
     return FailureEvent(step, row, attempt, state, due, datetime(2026, 1, 1, tzinfo=UTC), None)
 
@@ -321,7 +321,7 @@ def test_result_that_cannot_be_pickled_is_logged(run, caplog, in_process):
         add(lock())
     run(graph)
     errors = said(caplog, logging.ERROR)
-    assert errors == [] if in_process else errors[0].startswith("lock: failed: result of lock-1 could not be pickled")
+    assert errors == [] if in_process else errors[0].startswith("lock: failed: result of lock could not be pickled")
 
 
 def test_task_that_only_follows_and_signals_are_not_logged_as_failures(run, caplog):

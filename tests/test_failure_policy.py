@@ -184,7 +184,7 @@ def test_map_timeout_ends_open_children_and_never_starts_the_others(dask, tmp_pa
     assert [s.result for s in states[:4]] == [0, 1, 2, 3]
     timed_out = [s for s in states[4:] if type(s) is TimedOut]
     assert 4 <= len(timed_out) <= 16
-    assert timed_out[0].message == "work-1 took longer than its map_timeout of 3 s"
+    assert timed_out[0].message == "work took longer than its map_timeout of 3 s"
     assert kinds(mapped) == {"Success": 4, "TimedOut": len(timed_out), "Cancelled": 96 - len(timed_out)}
     assert {s.message for s in states if type(s) is Cancelled} == {"never started"}
 

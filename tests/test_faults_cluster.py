@@ -160,7 +160,7 @@ def test_s6_key_that_another_client_cancels_is_lost_alone(tmp_path, retries):
     else:
         assert type(states[2]) is Crashed
         assert states[2].cause == "cancelled-by-cluster"
-        assert states[2].message.startswith("work-1[2] was lost: the cluster cancelled it")
+        assert states[2].message.startswith("work[2] was lost: the cluster cancelled it")
         assert state.result[good].result == 5
         assert state.result[good].is_successful()
 
@@ -211,7 +211,7 @@ def test_u15_body_that_waits_for_its_own_worker_is_reported(tmp_path, caplog):
     with local_cluster(1) as client:
         handle = flow.start(executor=DaskExecutor(client=client, stall_warning=1), history=False)
         (text,) = until(lambda: warnings_of(caplog, "nothing has ended for"), 60)
-        assert "of 1 open tasks 1 run: outer-1 on tcp://" in text
+        assert "of 1 open tasks 1 run: outer on tcp://" in text
         assert "distributed.worker_client()" in text
         spend(3)
         assert len(warnings_of(caplog, "nothing has ended for")) == 1, "it was told again"

@@ -96,9 +96,9 @@ def test_w18_body_that_outlives_its_workers_again_and_again_is_given_up(tmp_path
             state = flow.run(executor=executor, history=False)
     (lost,) = state.result[out].map_states
     assert lost.cause == "workers-retired"
-    assert "work-1[0] was lost: it was begun 5 times, and each time its worker" in lost.message
+    assert "work[0] was lost: it was begun 5 times, and each time its worker" in lost.message
     assert len(notes(path)) in (5, 6)
-    assert told(caplog, "work-1[0] was begun 2 times on workers that left on purpose")
+    assert told(caplog, "work[0] was begun 2 times on workers that left on purpose")
 
 
 def set_status(status, dask_worker=None):
@@ -217,8 +217,8 @@ def test_w19_input_that_no_worker_can_fetch_is_brought_there(tmp_path, caplog):
     assert state.is_successful(), state
     assert state.result[out].result == [0, 1, 2, 3]
     *_, warning = told(caplog, "nothing has ended for")  # a busy machine may stall before
-    assert "0 run; 1 waits for data: total-1 on tcp://" in warning, warning
-    assert "for make-1[" in warning
+    assert "0 run; 1 waits for data: total on tcp://" in warning, warning
+    assert "for make[" in warning
     assert told(caplog, "they are brought there")
 
 
@@ -232,7 +232,7 @@ def test_w20_worker_that_does_not_answer_is_not_taken_for_one_out_of_memory():
         with Flow("ttl") as flow:
             out = hold()
         state = flow.run(executor=DaskExecutor(client=client), history=False).result[out]
-    assert state.message.startswith("worker died 1 time while running hold-1 (did not answer for worker-ttl "), state
+    assert state.message.startswith("worker died 1 time while running hold (did not answer for worker-ttl "), state
     assert "memory" not in state.message
     assert state.evidence["silent_seconds"] >= 2
     assert state.cause == "killed-worker"
@@ -257,5 +257,5 @@ def test_stall_names_the_bodies_that_run_and_not_what_waits_for_them(tmp_path, c
     (warning,) = until(lambda: told(caplog, "nothing has ended for"))
     gate.touch()
     assert run.wait(90).result[out].result == [0, 1, 2, 3]
-    assert "of 4 open tasks 2 run: hang-1[" in warning, warning
-    assert "after-1" not in warning
+    assert "of 4 open tasks 2 run: hang[" in warning, warning
+    assert "after[" not in warning

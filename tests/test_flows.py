@@ -435,7 +435,7 @@ def test_task_that_waits_for_itself_is_refused_at_once(is_mapped: bool) -> None:
 def test_argument_with_two_sources_is_refused_by_validation() -> None:
     a, b, c = named("a", "b", "c")
     flow = Flow("f", edges=[Edge(a, c, "x"), Edge(b, c, "x")])
-    with pytest.raises(FlowDefinitionError, match="c-1: argument 'x' has several sources: a and b"):
+    with pytest.raises(FlowDefinitionError, match="c: argument 'x' has several sources: a and b"):
         flow.validate()
 
 

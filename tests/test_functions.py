@@ -150,11 +150,11 @@ def test_failed_child_leaves_its_siblings_and_says_why(executor):
             found.result()
         kept = found.result(raise_on_failure=False)
         with pytest.raises(
-            TaskRunFailed, match=r"inc-1\[1\].*TriggerFailed.*First cause: inverse-1\[1\] is Failed: ZeroDivisionError"
+            TaskRunFailed, match=r"inc\[1\].*TriggerFailed.*First cause: inverse\[1\] is Failed: ZeroDivisionError"
         ) as why:
             after[1].result()
         assert isinstance(why.value.__cause__, ZeroDivisionError)
-        with pytest.raises(TaskRunFailed, match=r"First cause: inverse-1\[1\] is Failed: ZeroDivisionError") as of_all:
+        with pytest.raises(TaskRunFailed, match=r"First cause: inverse\[1\] is Failed: ZeroDivisionError") as of_all:
             total(after)
         assert isinstance(of_all.value.__cause__, ZeroDivisionError)
         return [type(f.state) for f in _ended(after)], kept[0], type(kept[1]), kept[2], after[2].result()
@@ -388,7 +388,7 @@ def test_map_whose_children_would_write_to_one_place_is_refused_where_it_is_call
     def maps():
         same.map([1, 2], unmapped(3))
 
-    with pytest.raises(FlowDefinitionError, match=r"same-1: .* is the same for all children of the map; .*\$\{x\}"):
+    with pytest.raises(FlowDefinitionError, match=r"same: .* is the same for all children of the map; .*\$\{x\}"):
         flow(maps, history=False, result=LocalResult(tmp_path / "results", location=location))()
 
 
@@ -441,7 +441,7 @@ PROGRAMS = {
     "flatten": lambda call, each: [each(inc, flatten(each(twice, [1, 2])))],
     "unmapped": lambda call, each: [each(add, [1, 2], y=unmapped(call(inc, 1)))],
     "map over a failure": lambda call, each: [each(inc, call(boom))],
-    "map over a number": lambda call, each: [each(inc, call(inc, 1))],
+    "map over a number": lambda call, each: [each(inc, call(twice, 1))],
     "empty": lambda call, each: [each(inc, []), call(total, each(inc, []))],
     "allowed": lambda call, each: [call(finish, allow_failure(call(boom)))],
 }
@@ -536,7 +536,7 @@ def test_failure_that_is_never_read_causes_a_warning():
 
     with pytest.warns(
         UserWarning,
-        match=r"careless: 2 task runs failed and their results were never retrieved.*boom-1\[0\], inverse-1",
+        match=r"careless: 2 task runs failed and their results were never retrieved.*boom\[0\], inverse",
     ):
         assert careless() == "fine"
 
@@ -661,7 +661,7 @@ def test_future_of_another_run_is_refused_and_resolved_for_a_flow():
     def second():
         for use in (lambda: inc.submit(kept[0]), lambda: inc([kept[0]]), lambda: inc.map(kept[1])):
             with pytest.raises(
-                PrefectishError, match=r"inc-\d.* belongs to run .* of first, and this is run .* of second"
+                PrefectishError, match=r"inc.* belongs to run .* of first, and this is run .* of second"
             ):
                 use()
         return inner(inc.submit(1)), inner(kept[0])
@@ -724,7 +724,7 @@ def test_futures_time_out_and_call_back():
     def patient():
         future = slow.submit()
         future.add_done_callback(lambda f: called.append(f.result()))
-        with pytest.raises(TimeoutError, match=r"slow-1\[0\] did not finish within 0\.01 s"):
+        with pytest.raises(TimeoutError, match=r"slow\[0\] did not finish within 0\.01 s"):
             future.result(timeout=0.01)
         with pytest.raises(TimeoutError, match="1 of the futures did not finish"):
             list(as_completed([future], timeout=0.01))

@@ -157,7 +157,7 @@ def test_apply_map_of_a_failed_future_and_of_unequal_lists():
     def failed():
         return apply_map(inc, fail.submit()).result()
 
-    with pytest.raises(TaskRunFailed, match="inc-1 has no result: it is Failed: No upstream states can be mapped over"):
+    with pytest.raises(TaskRunFailed, match="inc has no result: it is Failed: No upstream states can be mapped over"):
         failed()
 
     @flow(history=False)

@@ -30,7 +30,7 @@ def test_faults_of_a_task_hold_for_its_calls_and_maps(executor, which):
         return [type(f.wait() and f.state) for f in (*called, *mapped)], inc(1)
 
     assert run(faulty, loads) == ([Success, Crashed, Success] * 2, 2)
-    assert {event.label for event in faulty.happened} == {"load-1[1]", "load-2[1]", "inc-1[0]"}
+    assert {event.label for event in faulty.happened} == {"load[1]", "load-2[1]", "inc[0]"}
 
 
 def test_fault_of_one_map_is_named_by_its_slug():

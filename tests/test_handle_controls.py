@@ -232,7 +232,7 @@ def test_map_that_has_ended_in_a_run_that_continues_names_the_way_out(desk: Desk
         wait()
     run = flow.start(executor=LocalDaskExecutor(num_workers=2), history=False)
     until(lambda: run.counts(failed).get("Failed"), LIMIT)
-    with pytest.raises(RuntimeError, match=r"fail-1 cannot run again now: fail-1 has ended.*flow\.resume"):
+    with pytest.raises(RuntimeError, match=r"fail cannot run again now: fail has ended.*flow\.resume"):
         run.retry(failed)
     desk.serve(1)
     run.wait(LIMIT)

@@ -282,6 +282,7 @@ def test_h5_tables_change_only_with_their_version() -> None:
         1: "610aef235d246ebbdb7ff00b3b86b007",
         2: "37b4090c2cf1c27d3a6911c1af8d7d3b",
         3: "a8c62209727ee507f8885d1156ccd3c4",
+        4: "d418332bedf32af3d0f745ef1d34ccc7",
     }
     assert stable_hash(tables) == pinned[schema.VERSION], tables
 
@@ -289,27 +290,27 @@ def test_h5_tables_change_only_with_their_version() -> None:
 def test_h5_older_history_is_brought_up_to_date(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
     run_id = squares().run(history=path).context["flow_run_id"]
     open_store(path).engine.dispose()
-    monkeypatch.setattr(schema, "VERSION", 4)
-    monkeypatch.setattr(schema, "UPGRADES", {3: ("ALTER TABLE runs ADD COLUMN mood TEXT DEFAULT 'calm'",)})
+    monkeypatch.setattr(schema, "VERSION", 5)
+    monkeypatch.setattr(schema, "UPGRADES", {4: ("ALTER TABLE runs ADD COLUMN mood TEXT DEFAULT 'calm'",)})
     copy = f"{path}.copy"
     os.rename(path, copy)
     assert history.run(run_id, store=copy).state == "Success"
     with closing(sqlite3.connect(copy)) as connection:
-        assert connection.execute("pragma user_version").fetchone() == (4,)
+        assert connection.execute("pragma user_version").fetchone() == (5,)
         assert connection.execute("select mood from runs").fetchall() == [("calm",)]
 
 
 def test_h5_upgrade_that_breaks_changes_nothing(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
     squares().run(history=path)
     open_store(path).engine.dispose()
-    monkeypatch.setattr(schema, "VERSION", 4)
-    monkeypatch.setattr(schema, "UPGRADES", {3: ("ALTER TABLE runs ADD COLUMN mood TEXT", "no SQL at all")})
+    monkeypatch.setattr(schema, "VERSION", 5)
+    monkeypatch.setattr(schema, "UPGRADES", {4: ("ALTER TABLE runs ADD COLUMN mood TEXT", "no SQL at all")})
     copy = f"{path}.copy"
     os.rename(path, copy)
     with pytest.raises(HistoryWriteError, match="could not be used"):
         history.runs(store=copy)
     with closing(sqlite3.connect(copy)) as connection:
-        assert connection.execute("pragma user_version").fetchone() == (3,)
+        assert connection.execute("pragma user_version").fetchone() == (4,)
         assert "mood" not in {row[1] for row in connection.execute("pragma table_info(runs)")}
 
 
@@ -321,7 +322,7 @@ def test_h5_newer_history_is_left_as_it_is(path: str) -> None:
     copy = f"{path}.copy"
     os.rename(path, copy)
     before = Path(copy).read_bytes()
-    with pytest.raises(HistoryTooNew, match="schema 7, this version knows 3") as caught:
+    with pytest.raises(HistoryTooNew, match="schema 7, this version knows 4") as caught:
         squares().run(history=copy)
     assert caught.value.exit_code == 4
     assert Path(copy).read_bytes() == before

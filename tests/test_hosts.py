@@ -262,7 +262,7 @@ def test_w19_input_that_nobody_can_fetch_is_lost_by_name(network, tmp_path, monk
     assert kinds(state.result[made]) == {"Success": 3}
     lost = state.result[out]
     assert lost.cause == "input-lost", lost
-    assert f"tcp://{network.address('w2')}:{hosts.WORKER_PORT} could not fetch make-1[" in lost.message
+    assert f"tcp://{network.address('w2')}:{hosts.WORKER_PORT} could not fetch make[" in lost.message
     assert state.exit_code == 3
 
 

@@ -150,7 +150,7 @@ def test_key_on_a_later_step_of_a_chain_is_refused() -> None:
             task(lambda x: x, name="second", item_key=str).map(task(lambda x: x, name="first").map([1]))
         return flow
 
-    with pytest.raises(FlowDefinitionError, match=r"second-1: item_key=.*comes too late.*first task"):
+    with pytest.raises(FlowDefinitionError, match=r"second: item_key=.*comes too late.*first task"):
         build().run(history=False)
 
 
@@ -198,6 +198,6 @@ def test_each_run_warns_once_of_items_that_have_no_key(
         state = flow.run(history=path)
         kept = history.run(state.context["flow_run_id"], store=path).children(children)
         assert [child.item_key for child in kept] == [None, None, None]
-        told = [r.message for r in caplog.records if "odd-1: children are known by their position" in r.message]
+        told = [r.message for r in caplog.records if "odd: children are known by their position" in r.message]
         assert len(told) == count
         assert "ZeroDivisionError" in told[0] or "item_key returned None" in told[0]

@@ -19,7 +19,7 @@ from prefectish.engine.plan.steps import Input, TaskName
 from prefectish.engine.state import Failed, Mapped, Pending, Skipped, Success
 from prefectish.tasks.mapping import A_LIST, UNMAPPABLE_RESULT
 
-UP, DOWN = TaskName("up", "up-1", frozenset()), TaskName("down", "down-1", frozenset())
+UP, DOWN = TaskName("up", "up-1", frozenset(), "up"), TaskName("down", "down-1", frozenset(), "down")
 
 
 def source(state, width=None, key="x", mapped=True, kind="list", way_out=A_LIST):
@@ -100,7 +100,7 @@ def test_parent_goes_ahead_with_one_successful_mapped_input():
 
 def test_parent_fails_on_an_unmappable_result_and_names_the_way_out():
     state, _, _ = verdict(source(Success(), UNMAPPABLE, kind="set", way_out="sorted(...)"), source(Success(), 2))
-    hint = "x is a set (up-1): map over sorted(...)"
+    hint = "x is a set (up): map over sorted(...)"
     assert state.message == f"{UNMAPPABLE_RESULT} {hint}"
     assert type(state.result) is TypeError
     assert str(state.result) == hint
@@ -133,7 +133,7 @@ def test_parent_that_does_not_skip_maps_over_what_is_left():
 
 def test_parent_of_unequal_lengths_names_each():
     state, width, warning = verdict(source(Success(), 3, "a"), source(Success(), 5, "b"), source(Success(), 3, None))
-    assert state.message == "mapped inputs differ in length: a=3, b=5, up-1=3"
+    assert state.message == "mapped inputs differ in length: a=3, b=5, up=3"
     assert type(state.result) is ValueError
     assert (width, warning) == (None, None)
 

@@ -119,7 +119,7 @@ def test_calls_of_a_method_are_calls_of_one_task():
     def called():
         return [shop.price.submit(n).name for n in (1, 2) for shop in shops]
 
-    assert called() == ["price-1[0]", "price-1[1]", "price-1[2]", "price-1[3]"]
+    assert called() == ["price[0]", "price[1]", "price[2]", "price[3]"]
 
 
 def test_method_is_what_its_task_is():

@@ -14,7 +14,7 @@ from prefectish.engine.worker.result_names import (
 )
 from prefectish.results import LocalResult
 
-ZERO, ONE, OTHER = Holder(3, 0, "load-1"), Holder(3, 1, "load-1"), Holder(4, -1, "sum-1")
+ZERO, ONE, OTHER = Holder(3, 0, "load-1", "load"), Holder(3, 1, "load-1", "load"), Holder(4, -1, "sum-1", "sum")
 
 
 @pytest.fixture
@@ -43,6 +43,6 @@ def test_of_two_children_the_higher_index_sees_the_lower_one(store):
 
 def test_message_names_both_and_what_tells_them_apart():
     assert taken_text("a", ZERO, ONE, True) == (
-        "'a' is where load-1[0] keeps its result, not load-1[1]; put ${item_key} or ${map_index} into the target"
+        "'a' is where load[0] keeps its result, not load[1]; put ${item_key} or ${map_index} into the target"
     )
-    assert taken_text("a", ZERO, OTHER, False).endswith("not sum-1; put ${task_slug} into the location")
+    assert taken_text("a", ZERO, OTHER, False).endswith("not sum; put ${task_slug} into the location")

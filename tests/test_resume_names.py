@@ -91,7 +91,7 @@ def test_what_is_kept_is_not_replaced_by_what_has_its_place_now(
     found = ends(program.resume(program.last(), ["new", "a", "bad"]))
     assert found[1:] == [("Success", "of a"), ("Success", "of bad")]
     assert found[0][0] == "Failed"
-    assert "'0.pkl' is where the former load-1[0] keeps its result, not load-1[0]; put ${item_key}" in found[0][1]
+    assert "'0.pkl' is where the former load[0] keeps its result, not load[0]; put ${item_key}" in found[0][1]
     assert program.store.load("0.pkl") == "of a"
     assert Path(program.ran).read_text().split() == ["bad"]
 
@@ -107,7 +107,7 @@ def test_what_another_run_has_replaced_runs_again(executor: Any, tmp_path: Path,
     if front == "function":  # it may read any result
         assert states[0].result == "of a"
     else:
-        with pytest.raises(ResultReleased, match=r"load-1\[0\] is gone: another run has replaced '0.pkl'"):
+        with pytest.raises(ResultReleased, match=r"load\[0\] is gone: another run has replaced '0.pkl'"):
             states[0].result  # noqa: B018
 
 

@@ -82,7 +82,7 @@ def test_w16_another_module_on_a_worker_is_refused_before_anything_runs(
     path = tmp_path / "notes"
     with Client(cluster, set_as_default=False) as client:
         executor = DaskExecutor(client=client)
-        missing = rf"task scale-1 cannot be loaded on tcp://.*No module named '{helper.name}'.*client\.upload_file"
+        missing = rf"task scale cannot be loaded on tcp://.*No module named '{helper.name}'.*client\.upload_file"
         differs = rf"module {helper.name} differs: .* on worker tcp://.*client\.upload_file"
         for text, named in ((None, missing), (OLD, differs)):
             with worker(cluster, helper, monkeypatch, text, "old" if text else "none"):

@@ -162,7 +162,7 @@ def test_suspect_whose_worker_somebody_restarts_is_not_to_blame():
         assert alone.solo
     owner.advance(Receipt(alone, [], Lost("killed-worker", 1, asked=True)))
     (state,) = owner.states()
-    assert state.message == "worker died 1 time while running work-1[0]"
+    assert state.message == "worker died 1 time while running work[0]"
     assert owner.progress.done
 
 
@@ -179,5 +179,5 @@ def test_rows_of_a_batch_whose_worker_could_not_spill_are_submitted_again_one_by
     owner.lose(alone, lost=full)
     assert owner.progress.done
     first, *others = owner.states()
-    assert (first.cause, first.message) == ("cluster-error", "work-1[0] was lost: a full disk")
+    assert (first.cause, first.message) == ("cluster-error", "work[0] was lost: a full disk")
     assert [type(state) for state in others] == [Success] * 2

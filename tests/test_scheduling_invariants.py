@@ -24,5 +24,5 @@ def test_row_with_a_state_that_is_not_final_is_named():
     owner.start()
     chain = next(iter(owner.progress.run_state.chains.values()))
     chain.open_rows[0].final |= 1
-    with pytest.raises(InvalidRunState, match="row 0 of chain 0 of load-1: it does not hold that no step is both"):
+    with pytest.raises(InvalidRunState, match="row 0 of chain 0 of load: it does not hold that no step is both"):
         validate(owner.progress.run_state, 1)

@@ -49,7 +49,7 @@ def test_what_was_made_before_its_input_reruns():
 def test_result_that_is_gone_and_needed_is_made_anew_alone(caplog):
     owner = two_singles(known(first_1=result(1, readable=False)))
     assert run_of(owner) == ["first"]
-    assert "the result of first-1 was not stored" in caplog.text
+    assert "the result of first was not stored" in caplog.text
 
 
 def test_kept_attempts_are_recorded_as_they_were():

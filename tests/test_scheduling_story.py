@@ -40,7 +40,7 @@ def whats(story):
 def test_story_of_a_child_that_is_retried(run):
     state = run(two_maps(), story=True)
     story = state.story("clean[1]")
-    assert str(story).startswith(f"clean-1[1] in run {state.context['flow_run_id']}")
+    assert str(story).startswith(f"clean[1] in run {state.context['flow_run_id']}")
     assert [what for what in whats(story) if what != "opened"] == [
         "submitted", "receipt", "retried", "submitted", "receipt", "finished", "finished",
     ]  # fmt: skip
@@ -134,7 +134,7 @@ def test_name_of_several_tasks_asks_for_a_slug():
 
 def test_log_is_bounded_and_says_what_it_dropped(monkeypatch):
     monkeypatch.setattr(task_states, "MAX_ENTRIES", 3)
-    story = RunStory("id", lambda: [("load-1", "load")])
+    story = RunStory("id", lambda: [("load-1", "load", "load")])
     for row in range(5):
         story.note(float(row), "submitted", "load-1", row, "job 0")
     assert "(the first 2 entries of the run were dropped)" in story.of("load")
@@ -145,7 +145,7 @@ def test_log_is_bounded_and_says_what_it_dropped(monkeypatch):
 def test_process_keeps_the_last_stories_only(monkeypatch):
     monkeypatch.setattr(task_states, "_stories", {})
     for number in range(task_states.MAX_STORIES + 1):
-        task_states.keep_story(RunStory(str(number), lambda: [("load-1", "load")]))
+        task_states.keep_story(RunStory(str(number), lambda: [("load-1", "load", "load")]))
     with pytest.raises(RuntimeError, match="run 0 has no story here"):
         task_states.story_of("0", "load")
     assert "nothing" in task_states.story_of("1", "load")

@@ -35,7 +35,7 @@ def test_stall_on_threads_is_reported_once(caplog, limit):
         assert not told(caplog, "nothing has ended")
     else:
         (text,) = until(lambda: told(caplog, "nothing has ended for"))
-        assert "3 tasks are open: wait-1[0], wait-1[1], wait-1[2]" in text
+        assert "3 tasks are open: wait[0], wait[1], wait[2]" in text
         with pytest.raises(TimeoutError):
             run.wait(2)
         assert len(told(caplog, "nothing has ended for")) == 1, "it was told again"
@@ -68,7 +68,7 @@ def test_crash_is_logged_with_the_last_words_of_the_process(caplog):
     with Flow("crash") as flow:
         work(1)
     flow.run(executor=LocalDaskExecutor("processes", num_workers=1), history=False)
-    (text,) = told(caplog, "worker died 2 times while running work-1 (exit code 7)")
+    (text,) = told(caplog, "worker died 2 times while running work (exit code 7)")
     assert "mine WARNING these are the last words" in text
 
 
@@ -89,4 +89,4 @@ def test_body_that_holds_up_the_loop_is_reported_by_name(caplog, scheduler):
     state = flow.run(executor=executor, history=False)
     assert state.result[waited].result == [0, 1, 2]
     (text,) = told(caplog, "nothing has ended for")
-    assert "what runs is wait-1[1]. One that never ends needs a timeout" in text
+    assert "what runs is wait[1]. One that never ends needs a timeout" in text

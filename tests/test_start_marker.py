@@ -43,7 +43,7 @@ def test_task_without_a_store_is_refused_before_anything_runs(run, tmp_path):
 
     with Flow("no store") as flow:
         send(before())
-    with pytest.raises(FlowDefinitionError, match=r"task send-1: rerun_on_loss=False .* Flow\(result=") as caught:
+    with pytest.raises(FlowDefinitionError, match=r"task send: rerun_on_loss=False .* Flow\(result=") as caught:
         run(flow)
     assert caught.value.exit_code == 2
     assert not notes(tmp_path / "notes")
@@ -58,7 +58,7 @@ def test_call_in_a_flow_function_without_a_store_is_refused():
     def sending():
         return send(1)
 
-    with pytest.raises(FlowDefinitionError, match=r"task send-1: rerun_on_loss=False"):
+    with pytest.raises(FlowDefinitionError, match=r"task send: rerun_on_loss=False"):
         sending()
 
 
@@ -97,7 +97,7 @@ def test_child_that_kills_its_process_begins_once(tmp_path):
     assert [type(child) for child in lost] == [Crashed]
     assert type(children[2]) is Crashed
     assert children[2].cause == "attempt-lost"
-    assert children[2].message.startswith("send-1[2] was lost: it was started on ")
+    assert children[2].message.startswith("send[2] was lost: it was started on ")
     assert children[2].message.endswith(", and rerun_on_loss=False")
     assert children[2].evidence["worker"] in children[2].message
     assert state.result[flow.get_tasks("count_good")[0]].result == 4
@@ -127,8 +127,8 @@ def test_marker_that_cannot_be_written_fails_the_child_before_its_body(tmp_path)
     (tmp_path / "results").write_text("a file is in the way of the folder")
     state = flow.run(history=False)
     assert [child.message.partition(":")[0] for child in state.result[sent].map_states] == [
-        "start marker of send-1[0] could not be stored",
-        "start marker of send-1[1] could not be stored",
+        "start marker of send[0] could not be stored",
+        "start marker of send[1] could not be stored",
     ]
     assert not notes(path)
 

@@ -106,7 +106,7 @@ def test_two_children_cannot_have_one_location(tmp_path):
     assert type(storage.save(context_of(0), {}, Success(None, 1))) is Success
     state = storage.save(context_of(1), {}, Success(None, 2))
     assert type(state) is Failed
-    assert state.message.startswith("result could not be stored: ValueError: 'result' is where load-1[0] keeps its")
+    assert state.message.startswith("result could not be stored: ValueError: 'result' is where load[0] keeps its")
     again = storage.save(context_of(0, Retrying(run_count=1)), {}, Success(None, 3))
     assert again.result == 3
 
@@ -130,5 +130,5 @@ def test_small_result_travels_with_its_record(tmp_path, value, travels):
     if travels:
         assert copied.get() == value
     else:
-        with pytest.raises(ResultReleased, match=r"result of load-1\[0\]"):
+        with pytest.raises(ResultReleased, match=r"result of load\[0\]"):
             copied.get()

@@ -50,7 +50,7 @@ def test_r11_innocent_of_a_death_runs_again_alone(executor):
     flow, loaded, doubled, _ = branches()
     state, happened = run_with(executor, flow, {("load", 2): ["killed-worker"]})
     assert_states(state, {loaded: "Success", doubled: "Success"})
-    assert happened == [InjectedFault("load-1[2]", 0, "killed-worker")]
+    assert happened == [InjectedFault("load[2]", 0, "killed-worker")]
 
 
 def test_w4_child_that_takes_each_worker_along_is_crashed_and_its_siblings_are_not(executor):
@@ -65,9 +65,9 @@ def test_w4_child_that_takes_each_worker_along_is_crashed_and_its_siblings_are_n
         },
     )
     crashed = state.result[loaded].map_states[2]
-    assert crashed.message == "worker died 4 times while running load-1[2]"
+    assert crashed.message == "worker died 4 times while running load[2]"
     assert crashed.cause == "killed-worker"
-    assert [h.label for h in happened] == ["load-1[2]"] * 2
+    assert [h.label for h in happened] == ["load[2]"] * 2
 
 
 def test_crash_retries_are_used_up_before_a_child_is_crashed(executor):
@@ -169,7 +169,7 @@ def test_child_of_which_nothing_is_heard_is_ended_by_the_time_limit_of_its_flow(
     faulty = FaultySession(executor, {("load", 3): "never"})
     state = flow.run(executor=faulty, history=False, timeout=3)
     assert type(state.result[loaded].map_states[3]) is TimedOut
-    assert faulty.happened == [InjectedFault("load-1[3]", 0, "never")]
+    assert faulty.happened == [InjectedFault("load[3]", 0, "never")]
 
 
 def test_task_behind_a_crash_cleans_up():

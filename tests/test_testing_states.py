@@ -72,7 +72,7 @@ def complaint(state, expected):
 def test_subclass_is_not_the_class(ran):
     state, _, reported, _ = ran
     reason = """Trigger was "all_successful" but some of the upstream tasks failed."""
-    text = f"report-1: expected Failed, got TriggerFailed('{reason}')"
+    text = f"report: expected Failed, got TriggerFailed('{reason}')"
     assert complaint(state, {reported: "Failed"}) == [text]
     assert complaint(state, {reported: Failed}) == [text]
 
@@ -81,7 +81,7 @@ def test_one_state_for_a_map_is_for_each_child(ran):
     state, loaded, _, _ = ran
     failure = "'Error during execution of task: ZeroDivisionError"
     (line,) = complaint(state, {loaded: "Success"})
-    assert line.startswith('load-1[1]: expected Success, got Failed("Error during execution of task: ZeroDivisionError')
+    assert line.startswith('load[1]: expected Success, got Failed("Error during execution of task: ZeroDivisionError')
     assert failure[1:] in line
     assert len(complaint(state, {loaded: Cancelled})) == 3
 
@@ -89,7 +89,7 @@ def test_one_state_for_a_map_is_for_each_child(ran):
 def test_all_that_is_wrong_is_reported_at_once(ran):
     state, loaded, _, _ = ran
     lines = complaint(state, {loaded: ["Success"] * 3, "report": "Success", "other": "Failed", None: "Success"})
-    assert [line.partition(":")[0] for line in lines] == ["load-1[1]", "report-1", "other-1", "other-2", "the flow"]
+    assert [line.partition(":")[0] for line in lines] == ["load[1]", "report", "other-1", "other-2", "the flow"]
     assert lines[2] == "other-1: expected Failed, got Success(result='other')"
 
 
@@ -109,15 +109,15 @@ def test_results_are_compared_with_a_state_that_is_given(ran):
 
 def test_wrong_number_of_children_is_reported_and_their_counts_too(ran):
     state, loaded, _, _ = ran
-    assert complaint(state, {loaded: ["Success"]}) == ["load-1: expected 1 children, got 3"]
-    assert complaint(state, {loaded: {"Success": 3}}) == ["load-1: expected 3 Success, got 1 Failed, 2 Success"]
-    assert complaint(state, {loaded: {}}) == ["load-1: expected no child, got 1 Failed, 2 Success"]
+    assert complaint(state, {loaded: ["Success"]}) == ["load: expected 1 children, got 3"]
+    assert complaint(state, {loaded: {"Success": 3}}) == ["load: expected 3 Success, got 1 Failed, 2 Success"]
+    assert complaint(state, {loaded: {}}) == ["load: expected no child, got 1 Failed, 2 Success"]
 
 
 def test_children_are_expected_of_maps_only(ran):
     state, _, reported, _ = ran
     (line,) = complaint(state, {reported: ["Success"]})
-    assert line.startswith("report-1: expected children, got TriggerFailed(")
+    assert line.startswith("report: expected children, got TriggerFailed(")
     assert line.endswith("which is not mapped")
 
 
@@ -126,7 +126,7 @@ def test_long_lists_of_children_are_cut():
         loaded = load.map([0] * 40)
     lines = complaint(flow.run(history=False), {loaded: "Success"})
     assert len(lines) == 6
-    assert lines[-1] == "load-1: and 35 more of 40 children"
+    assert lines[-1] == "load: and 35 more of 40 children"
 
 
 def test_child_without_a_state_is_none():
@@ -148,14 +148,12 @@ def test_result_whose_repr_breaks_is_reported_nevertheless():
     odd = task(Odd, name="odd")
     with Flow("odd") as flow:
         made = odd()
-    assert complaint(flow.run(history=False), {made: "Failed"}) == [
-        "odd-1: expected Failed, got Success(result=no repr)"
-    ]
+    assert complaint(flow.run(history=False), {made: "Failed"}) == ["odd: expected Failed, got Success(result=no repr)"]
 
 
 def test_what_is_not_a_task_and_no_state_is_refused_by_name(ran):
     state, loaded, _, _ = ran
-    with pytest.raises(ValueError, match=r"'laod'; the tasks of this run are: Constant\[list\]-1, load-1,"):
+    with pytest.raises(ValueError, match=r"'laod'; the tasks of this run are: Constant\[list\], load,"):
         assert_states(state, {"laod": "Success"})
     with pytest.raises(ValueError, match="unknown task <Task: load>; the tasks of this run are"):
         assert_states(state, {load: "Success"})

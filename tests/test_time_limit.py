@@ -505,7 +505,7 @@ def test_map_timeout_reaches_a_body_that_holds_up_the_loop():
     began = time.monotonic()
     state = flow.run()
     assert time.monotonic() - began < 10
-    text = "sleepy-1 took longer than its map_timeout of 0.2 s"
+    text = "sleepy took longer than its map_timeout of 0.2 s"
     late = state.result[naps].map_states
     assert [(type(child), child.message) for child in late] == [
         (Success, "Task run succeeded."),

@@ -60,10 +60,10 @@ def kinds(flow, state):
 
 def test_picture_of_a_flow(flow):
     assert sorted(drawn(flow)) == [
-        ("Constant[list]", "add <map>", "x", True),
-        ("add <map>", "add <map>", "x", True),
-        ("add <map>", "total", "xs", False),
-        ("load", "add <map>", "y", False),
+        ("Constant[list]", "add-1 <map>", "x", True),
+        ("add-1 <map>", "add-2 <map>", "x", True),
+        ("add-2 <map>", "total", "xs", False),
+        ("load", "add-1 <map>", "y", False),
         ("load", "total", "", False),
         ("url", "load", "url", False),
     ]
@@ -74,14 +74,14 @@ def test_small_maps_of_a_run_are_drawn_child_by_child(flow):
     state = flow.run(url=5)
     lines = [line for line in drawn(flow, state) if "add" in line[0] or "add" in line[1]]
     assert sorted(lines) == [
-        ("Constant[list]", "add[0]", "x", True),
-        ("Constant[list]", "add[1]", "x", True),
-        ("add[0]", "add[0]", "x", True),
-        ("add[0]", "total", "xs", False),
-        ("add[1]", "add[1]", "x", True),
-        ("add[1]", "total", "xs", False),
-        ("load", "add[0]", "y", False),
-        ("load", "add[1]", "y", False),
+        ("Constant[list]", "add-1[0]", "x", True),
+        ("Constant[list]", "add-1[1]", "x", True),
+        ("add-1[0]", "add-2[0]", "x", True),
+        ("add-1[1]", "add-2[1]", "x", True),
+        ("add-2[0]", "total", "xs", False),
+        ("add-2[1]", "total", "xs", False),
+        ("load", "add-1[0]", "y", False),
+        ("load", "add-1[1]", "y", False),
     ]
     assert set(kinds(flow, state).values()) == {"Success"}
 
@@ -129,7 +129,7 @@ def test_maps_without_children_are_one_node():
     with Flow("empty") as flow:
         empty, failed = add.map([]), add.map([1])
     state = Failed(result={empty: Mapped(map_states=[]), failed: Failed("no")})
-    assert [k for n, k in kinds(flow, state).items() if n == "add <map>"] == ["Failed"]  # two of one name
+    assert [k for n, k in kinds(flow, state).items() if n == "add-2 <map>"] == ["Failed"]
     assert sum("add" in line[1] for line in drawn(flow, state)) == 2
 
 
@@ -168,7 +168,7 @@ def test_state_without_tasks_colours_nothing(flow):
 def test_allowed_failures_are_drawn_like_other_edges():
     with Flow("allowed") as flow:
         load(allow_failure(load(1)))
-    assert drawn(flow) == [("load", "load", "url", False)]
+    assert drawn(flow) == [("load-1", "load-2", "url", False)]
 
 
 def test_cycle_is_refused():

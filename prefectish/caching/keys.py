@@ -125,7 +125,7 @@ class InputHash:
         try:
             return key_of_parts(parts_of(context.get("task"), self.read(arguments)))
         except Unhashable as error:
-            _warn(context, str(context.get("task_slug") or context.get("task_name") or "a task"), error)
+            _warn(context, _called(context, "a task"), error)
             return None
 
     def without(self, *names: str) -> InputHash:
@@ -180,6 +180,12 @@ def key_of_parts(parts: Mapping[str, str]) -> str:
     return stable_hash(dict(parts))
 
 
+def _called(facts: Any, otherwise: str) -> str:
+    """Return what a task is called, by its facts in a run, or as much of them as somebody gave."""
+    known = (facts.get(name) for name in ("task_label", "task_slug", "task_name"))
+    return str(next(filter(None, known), otherwise))
+
+
 def _warn(facts: Any, task: str, error: Unhashable) -> None:
     """Warn once per run about a part of the inputs of a task."""
     warning = facts.get("flow_run_id"), task, error.path
@@ -230,7 +236,7 @@ def cache_key(task: Any, facts: Mapping[str, Any], inputs: KeyInputs) -> tuple[s
         try:
             parts = parts_of(task, make.read(inputs))
         except Unhashable as error:
-            _warn(facts, str(facts.get("task_slug", task.name)), error)
+            _warn(facts, _called(facts, task.name), error)
             raise
         return key_of_parts(parts), parts
     key = make(context, dict(inputs))

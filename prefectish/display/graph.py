@@ -12,18 +12,19 @@ from prefectish.display.views import RunView, TaskView, is_failure
 from prefectish.engine.state import State
 from prefectish.engine.task_states import is_by_task
 from prefectish.parameters import Parameter
+from prefectish.slugs import labels_of_tasks
 from prefectish.tasks.collections import Constant
 
 
 def of_flow(flow: Any) -> str:
     """Return the picture of a flow without states; constants are omitted."""
-    slugs = flow.slugs
+    slugs, called = flow.slugs, labels_of_tasks(flow.slugs)
     boxes = [
         Box(
             slugs[task],
-            [task.name, "parameter"] if isinstance(task, Parameter) else [task.name],
+            [called[task], "parameter"] if isinstance(task, Parameter) else [called[task]],
             any(edge.mapped for edge in flow.edges_to(task)),
-            title=slugs[task],
+            title=called[task],
         )
         for task in flow.sorted_tasks()
         if not isinstance(task, Constant)
@@ -53,13 +54,13 @@ def _picture(boxes: Sequence[Box], wires: Iterable[SvgEdge]) -> str:
 
 def _box(task: TaskView) -> Box:
     if task.kind == "parameter":
-        return Box(task.slug, [task.name, "parameter"], title=task.slug)
+        return Box(task.slug, [task.name, "parameter"], title=task.name)
     if task.kind == "task":
         color = task.counts[0].color if task.counts else None
-        return Box(task.slug, [task.name, task.state or ""], False, color, (), f"{task.slug} {task.message}")
+        return Box(task.slug, [task.name, task.state or ""], False, color, (), f"{task.name} {task.message}")
     text = ", ".join(f"{count.number:,} {count.kind}" for count in task.counts) or "no children"
     parts = [(count.color, count.share) for count in task.counts]
-    return Box(task.slug, [task.name, _short(task)], True, _color(task), parts, f"{task.slug}: {text}")
+    return Box(task.slug, [task.name, _short(task)], True, _color(task), parts, f"{task.name}: {text}")
 
 
 def _short(task: TaskView) -> str:

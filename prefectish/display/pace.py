@@ -6,7 +6,7 @@ from the durations in the last successful run of the flow.
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -110,16 +110,15 @@ class RateMeter:
         counts, paused = progress.tasks, progress.paused
         for step in counts:
             self._tracks.setdefault(step.slug, RateTrack()).note(step, now)
-        names = Counter(step.name for step in counts)
         singles = [step for step in counts if not step.mapped]
         return Scene(
             self.title,
             now - self.began,
-            [self._line(s, s.name if names[s.name] == 1 else s.slug, now, paused) for s in counts if s.mapped],
+            [self._line(s, now, paused) for s in counts if s.mapped],
             len(singles),
             sum(step.final for step in singles),
             sum(step.failed for step in singles),
-            [(step.name, seconds) for step in singles if (seconds := self._running(step, now)) > LONG_TASK_SECONDS],
+            [(step.label, seconds) for step in singles if (seconds := self._running(step, now)) > LONG_TASK_SECONDS],
             paused,
             progress.causes,
             progress.inside,
@@ -130,17 +129,19 @@ class RateMeter:
         track = self._tracks[step.slug]
         return 0.0 if step.final or track.began is None else now - track.began
 
-    def _line(self, step: StepCounts, name: str, now: float, paused: bool) -> PaceLine:
+    def _line(self, step: StepCounts, now: float, paused: bool) -> PaceLine:
         track = self._tracks[step.slug]
         children, seconds = self.past.get(step.slug, (0, 0.0))
         expected = children if children and not step.closed and children > (step.width or 0) else None
         taken = None if track.began is None else (track.until or now) - track.began
         if step.final:
-            return PaceLine(name, step, taken, (step.ended - step.cancelled) / taken if taken else None, None, None)
+            return PaceLine(
+                step.label, step, taken, (step.ended - step.cancelled) / taken if taken else None, None, None
+            )
         rate = track.rate()
         whole = step.width if step.closed else expected
         left = None if whole is None or paused else self._left(whole - step.ended, track, rate, children, seconds)
-        return PaceLine(name, step, taken, rate, left, expected)
+        return PaceLine(step.label, step, taken, rate, left, expected)
 
     def _left(
         self, remaining: int, track: RateTrack, rate: float | None, children: int, seconds: float

@@ -55,7 +55,7 @@ def of_run(run: RunRow, measures: Measures | None = None) -> RunView:
         run.state,
         views.color_of(run.state),
         STOPS.get(run.message or "", run.message or ""),
-        [_task(task) for task in run.tasks()],
+        [_task(task, run.label_of(task["slug"])) for task in run.tasks()],
         arrows(run),
         causes,
         unseen,
@@ -131,10 +131,10 @@ def _label(run: RunRow, slow: Slow) -> str:
     return f"{label} ({slow.name})" if slow.name else label
 
 
-def _task(task: dict[str, Any]) -> TaskView:
+def _task(task: dict[str, Any], name: str) -> TaskView:
     counts = views.counted(task["counts"])
     total = sum(count.number for count in counts)
-    return TaskView(task["slug"], task["name"], "map" if task["mapped"] else "task", _state(task), "", counts, total)
+    return TaskView(task["slug"], name, "map" if task["mapped"] else "task", _state(task), "", counts, total)
 
 
 def _state(task: dict[str, Any]) -> str | None:

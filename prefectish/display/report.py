@@ -14,7 +14,6 @@ from prefectish.display.views import RunView, color_of
 from prefectish.engine.state import State
 from prefectish.engine.task_states import is_by_task
 from prefectish.functions import last_runs
-from prefectish.slugs import labels
 
 if TYPE_CHECKING:
     from prefectish.history import RunRow
@@ -94,7 +93,7 @@ def _private(path: str, flags: int) -> int:
 
 def _named(view: RunView, measures: Measures) -> dict[str, WorkerTrack]:
     """Return the timelines of the tasks by what they are called."""
-    known = labels((task.slug, task.name) for task in view.tasks)
+    known = {task.slug: task.name for task in view.tasks}
     return {known.get(slug, slug): track for slug, track in measures.steps.items()}
 
 

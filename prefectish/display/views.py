@@ -15,10 +15,9 @@ from prefectish.engine.driver.interrupts import STOPS
 from prefectish.engine.scheduling.causes import cause_of, described, normalised
 from prefectish.engine.state import Mapped, State
 from prefectish.engine.task_counts import TASK_NAME, TaskCounts
-from prefectish.engine.task_states import Arrow, is_by_task
+from prefectish.engine.task_states import Arrow, is_by_task, labels_of
 from prefectish.parameters import Parameter
 from prefectish.secrets.masking import mask
-from prefectish.slugs import labels
 from prefectish.tasks.collections import Constant
 
 #: Maximum number of children named per cause, of failures read, and of causes shown.
@@ -52,9 +51,8 @@ class Count(NamedTuple):
 class TaskView(NamedTuple):
     """A task of a run."""
 
-    #: What it is called, in the flow and by its author.
     slug: str
-    name: str
+    name: str  # what it is called
     kind: str  # what it is: "task", "map", "parameter", or "constant" for a value that is written in the flow
     state: str | None  # name of its state, None if nothing is known; `message` is that of a single task
     message: str
@@ -162,11 +160,11 @@ def of_run(flow_state: State) -> RunView:
     result = flow_state.result
     assert is_by_task(result)
     slugs = {task: _slug(result, task) for task in result}
+    named = labels_of(result)
     tasks = [
-        of_task(task.name, slugs[task], task_state, _kind(result, task, task_state))
+        of_task(named[slugs[task]], slugs[task], task_state, _kind(result, task, task_state))
         for task, task_state in result.items()
     ]
-    named = labels((slugs[task], task.name) for task in result)
     causes, unseen = causes_of((named[slugs[task]], state) for task, state in result.items())
     return RunView(
         getattr(result, "flow_name", "flow"),

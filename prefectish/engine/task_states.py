@@ -16,8 +16,8 @@ from prefectish.engine.state_names import LaterNames
 from prefectish.engine.task_counts import TASK_NAME, TaskCounts
 from prefectish.kinds import is_a
 from prefectish.safe_repr import as_html, printable
-from prefectish.slugs import labels
-from prefectish.validation import unknown_task
+from prefectish.slugs import child_label, labels, meant
+from prefectish.validation import only_task, unknown_task
 
 if TYPE_CHECKING:
     from prefectish.engine.state import State
@@ -57,6 +57,8 @@ class TaskStates(dict[Any, Any]):
         Of the flow that ran.
     slugs
         Name of each task that is unique in the flow, in topological order.
+    labels
+        What each task is called, by its slug.
     arrows
         How the tasks hang together.
     mapped
@@ -76,10 +78,12 @@ class TaskStates(dict[Any, Any]):
         mapped: frozenset[str],
         slowest: Sequence[SlowChild] = (),
         given: frozenset[str] = frozenset(),
+        labels: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(states)
         self.flow_name = flow_name
         self.slugs = dict(slugs)
+        self.labels = dict(zip(self.slugs.values(), self.slugs.values(), strict=True) if labels is None else labels)
         self.arrows = tuple(arrows)
         self.mapped = mapped
         self.slowest = tuple(slowest)
@@ -108,13 +112,13 @@ class Story(str):
 class RunStory:
     """What happened in a run, as far as it was noted: the last entries of a bounded log."""
 
-    def __init__(self, run_id: str, names: Callable[[], Iterable[tuple[str, str]]]) -> None:
+    def __init__(self, run_id: str, names: Callable[[], Iterable[tuple[str, str, str]]]) -> None:
         self.run_id = run_id
         self.entries: deque[StoryEntry] = deque(maxlen=MAX_ENTRIES)
         # Rows in map order, of flattened maps that have ended: rows are numbered as they came.
         self.orders: dict[str, tuple[int, ...]] = {}
         self.count = 0
-        self._names = names
+        self._names = names  # slug, label and name of each task
 
     def note(self, seconds: float, what: str, slug: str, row: int | None, details: str) -> None:
         """Note what happened."""
@@ -127,14 +131,14 @@ class RunStory:
         index = int(rest[:-1]) if rest.endswith("]") and rest[:-1].isdecimal() else None
         if bracket and index is None:
             raise KeyError(f"{key!r} must be a task, as 'load', or a child of it, as 'load[17]'")
-        slug = self._slug(name)
+        slug = only_task(name, names := list(self._names()))
+        called = next(label for known, label, _ in names if known == slug)
         row = index
         if index is not None and slug in self.orders:
             row = self.orders[slug][index] if index < len(self.orders[slug]) else -1
         entries = list(self.entries)
         found = [e for e in entries if e.slug == slug and (row is None or e.row in (None, row))]
-        label = slug if index is None else f"{slug}[{index}]"
-        lines = [f"{label} in run {self.run_id}, by seconds since the first entry"]
+        lines = [f"{child_label(called, index)} in run {self.run_id}, by seconds since the first entry"]
         if self.count > len(entries):
             lines.append(f"  (the first {self.count - len(entries)} entries of the run were dropped)")
         begin = entries[0].seconds if entries else 0.0
@@ -144,17 +148,6 @@ class RunStory:
         if not found:
             lines.append("  nothing has happened to it")
         return Story("\n".join(lines))
-
-    def _slug(self, name: str) -> str:
-        names = list(self._names())
-        if any(slug == name for slug, _ in names):
-            return name
-        found = [slug for slug, task_name in names if task_name == name]
-        if len(found) == 1:
-            return found[0]
-        if found:
-            raise KeyError(f"several tasks are called {name!r}; name one of {', '.join(found)}")
-        raise KeyError(unknown_task(name, labels(names).values()))
 
 
 #: The last runs of this process that kept their story, by identifier.
@@ -461,7 +454,7 @@ class Readable(LaterNames):
             except IndexError:
                 raise IndexError(f"there is no child {which!r}: the map has {len(children)}") from None
         states = _tasks_of(self)
-        return states[task_of({task: _slug(states, task) for task in states}, which)]
+        return states[task_of({task: _slug(states, task) for task in states}, which, labels_of(states))]
 
     def story(self, key: str) -> str:
         """Return what happened to a task (``"load"``) or a child (``"load[17]"``) of the run, moment by moment.
@@ -500,8 +493,7 @@ class Readable(LaterNames):
         states = _result(self)
         if _is_map(self) or not is_by_task(states):
             return []
-        names = [task.name for task in states]
-        return [name if names.count(name) == 1 else _slug(states, t) for t, name in zip(states, names, strict=True)]
+        return list(labels_of(states).values())
 
     def _repr_html_(self) -> str:
         return as_html("of_state", self)
@@ -549,14 +541,19 @@ class Readable(LaterNames):
         return MapResult(_complete(state))
 
 
-def task_of(slugs: Mapping[Any, str], which: Any) -> Any:
-    """Return the task that is meant by a task, a slug or a name, or by the task that was called in the flow.
+def labels_of(states: Any) -> Mapping[str, str]:
+    """Return what the tasks of states by task are called, by slug."""
+    known: Mapping[str, str] | None = getattr(states, "labels", None)
+    return labels((_slug(states, task), task.name) for task in states) if known is None else known
 
-    Raises KeyError if none is meant, or several.
-    """
+
+def task_of(slugs: Mapping[Any, str], which: Any, called: Mapping[str, str] | None = None) -> Any:
+    """Return the task that a task, slug, label, name or called task means; KeyError if that is none, or several."""
     if isinstance(which, str):
-        found = [t for t, slug in slugs.items() if slug == which] or [t for t in slugs if t.name == which]
-        what, none = f"are called {which!r}", unknown_task(which, dict.fromkeys(task.name for task in slugs))
+        known = labels((slug, task.name) for task, slug in slugs.items()) if called is None else called
+        wanted = meant(which, ((slug, known[slug], task.name) for task, slug in slugs.items()))
+        found = [task for task, slug in slugs.items() if slug in wanted]
+        what, none = f"are called {which!r}", unknown_task(which, known.values())
     elif which in slugs:
         return which
     else:
@@ -610,9 +607,10 @@ def _child_states(parent: Any, /, task: Any = None, *, failed: bool | None = Non
     label, place = parent.context.get(TASK_NAME, ""), None
     if task is not None:
         states = _tasks_of(parent)
-        slugs = {known: _slug(states, known) for known in states}
-        place = parent.context.get("flow_run_id"), slugs[task_of(slugs, task)]
-        parent, label = parent[task], getattr(task, "name", task)
+        slugs, called = {known: _slug(states, known) for known in states}, labels_of(states)
+        slug = slugs[task_of(slugs, task, called)]
+        place = parent.context.get("flow_run_id"), slug
+        parent, label = parent[task], called[slug]
     found = [(i, child) for i, child in enumerate(_complete(parent)) if child is not None]
     if failed is not None:
         found = [(i, child) for i, child in found if child.is_failed() == failed]

@@ -28,7 +28,7 @@ from prefectish.tasks.secrets import SecretBase
 #: What the context calls the run whose flow function runs in this thread.
 FUNCTION_RUN = "function_run"
 _NO_TAGS: frozenset[str] = frozenset()
-_STATE = TaskName("wait_for", "wait_for", _NO_TAGS)  # what a state in `wait_for` comes from
+_STATE = TaskName("wait_for", "wait_for", _NO_TAGS, "wait_for")  # what a state in `wait_for` comes from
 _given: dict[str, InputSpec] = {}
 #: What is looked for in arguments; an annotation may hold one of the others.
 _SOUGHT = (TaskFuture, MapFuture, State, SecretBase, Annotation)
@@ -89,7 +89,7 @@ def key_of(given: Arguments) -> str | None:
 def _named(outcome: Settled) -> Any:
     if outcome.step_state is None and outcome.state is not None:  # a state that was passed, of whatever run
         return _hashable(outcome.state)
-    slug = outcome.label if outcome.step_state is None else outcome.step_state.step.slug
+    slug = outcome.slug if outcome.step_state is None else outcome.step_state.step.slug
     return slug, outcome.key or ("" if outcome.row is None else outcome.row)
 
 
@@ -102,7 +102,7 @@ def _hashable(member: Any) -> Any:
 def _given_spec(key: str) -> InputSpec:
     spec = _given.get(key)
     if spec is None:
-        spec = _given[key] = InputSpec(key, -1, TaskName(key, key, _NO_TAGS), given=True)
+        spec = _given[key] = InputSpec(key, -1, TaskName(key, key, _NO_TAGS, key), given=True)
     return spec
 
 
@@ -120,7 +120,7 @@ def _add(
         specs.append(InputSpec(key, -1, value.task_name, False, unwrapped.flattened, allowed))
         values.append(_outcome_of(value))
     elif is_a(value, State):
-        specs.append(InputSpec(key, -1, TaskName(key, key, _NO_TAGS), False, unwrapped.flattened, allowed))
+        specs.append(InputSpec(key, -1, TaskName(key, key, _NO_TAGS, key), False, unwrapped.flattened, allowed))
         values.append(_outcome_of_state(value))
     elif holds_futures(value):
         if unwrapped.flattened:  # once it is filled
@@ -148,7 +148,7 @@ def _add_filled(
                 return rebuilt(inner, partial(fill, allowed=allow))
             inner = step_between(allowing_failure(inner) if allow else inner)
         name = f"_{len(specs)}_in_{key}"
-        task_name = TaskName(key, key, _NO_TAGS) if is_a(inner, State) else inner.task_name
+        task_name = TaskName(key, key, _NO_TAGS, key) if is_a(inner, State) else inner.task_name
         specs.append(InputSpec(name, -1, task_name, False, unwrapped.flattened, allow, inside=key))
         values.append(_outcome_of_state(inner) if is_a(inner, State) else _outcome_of(inner))
         return Slot(name)
@@ -170,7 +170,7 @@ def _distinct(specs: list[InputSpec]) -> tuple[InputSpec, ...]:
         count = seen[spec] = seen.get(spec, 0) + 1
         if count > 1:
             name = spec.upstream
-            spec = spec._replace(upstream=TaskName(name.name, f"{name.slug}#{count}", name.tags))
+            spec = spec._replace(upstream=name._replace(slug=f"{name.slug}#{count}"))
         distinct.append(spec)
     return tuple(distinct)
 
@@ -309,7 +309,7 @@ def _map_argument(
     if is_a(value, TaskFuture):
         return Argument(key, _outcome_of(value), value.task_name, is_mapped, unwrapped.flattened, allowed, True)
     word = key or "wait_for"
-    task_name = TaskName(word, word, _NO_TAGS)
+    task_name = TaskName(word, word, _NO_TAGS, word)
     holds = holds_futures(value)
     if not is_a(value, State):
         check = check_mappable if is_mapped else check_constant

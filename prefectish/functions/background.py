@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from prefectish.engine.driver.handle import RunHandle
 from prefectish.engine.driver.progress_view import counts_by_state
 from prefectish.engine.task_states import is_call
+from prefectish.slugs import meant
 from prefectish.tasks.task import Task
 
 if TYPE_CHECKING:
@@ -19,11 +20,11 @@ class FunctionHandle(RunHandle):
     """A run of a flow function in a thread of its own; made by ``my_flow.start(...)``.
 
     It does what the handle of every run does. A task is one that the function has called so far; all of its calls and
-    maps are meant, unless it is given by the slug of one of them. Limits hold for tasks that are still to be called,
-    too.
+    maps are meant, unless it is given by the slug of one of them, or with an index: then by what that one is called.
+    Limits hold for tasks that are still to be called, too.
     """
 
-    def _steps(self, task: Any = None) -> list[StepState]:
+    def _steps(self, task: Any = None, index: int | None = None) -> list[StepState]:
         """Return the steps of a task, or of all; those so far."""
         progress = self._control.progress
         states = [] if progress is None else list(progress.run_state.step_states)
@@ -31,11 +32,15 @@ class FunctionHandle(RunHandle):
         if task is None:
             return own
         if isinstance(task, str):
-            return [s for s in own if s.step.slug == task] or [s for s in own if s.step.name == task]
+            # With an index it is what a child is called, otherwise the name of all its calls and maps.
+            slugs = meant(
+                task, ((s.step.slug, s.step.name if index is None else s.step.label, s.step.name) for s in own)
+            )
+            return [s for s in own if s.step.slug in slugs]
         return [s for s in own if s.step.task is task] or [s for s in own if is_call(s.step.task, task)]
 
     def _slugs(self, task: Any, index: int | None = None) -> Sequence[str]:
-        slugs = [step_state.step.slug for step_state in self._steps(task)]
+        slugs = [step_state.step.slug for step_state in self._steps(task, index)]
         if not slugs:
             called = sorted({step_state.step.name for step_state in self._steps()})
             raise ValueError(

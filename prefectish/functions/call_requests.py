@@ -20,6 +20,7 @@ from prefectish.functions.dynamic_plan import DynamicPlan, InputSpec
 from prefectish.functions.settled import Settled
 from prefectish.kinds import is_a
 from prefectish.members import members_of
+from prefectish.slugs import child_label
 from prefectish.tasks.task import Task
 
 
@@ -49,8 +50,7 @@ class CallSignature:
     ) -> None:
         self.prompts = prompts  # it is asked about pauses before those who wait know of them
         progress = dynamic_plan.progress
-        slug = dynamic_plan.slug_of(task)
-        added = dynamic_plan.add(task, slug, specs, by_position=by_position, kind=CallStepState)
+        added = dynamic_plan.add(task, dynamic_plan.name_of(task), specs, by_position=by_position, kind=CallStepState)
         assert isinstance(added, CallStepState)
         self.step_state = added
         dynamic_plan.add_own_domain(self.step_state)
@@ -138,14 +138,14 @@ class MapCall:
     """A request: a map on its way to the loop, and its outcome. Made by the thread that calls."""
 
     __slots__ = (
-        "added", "arguments", "arrival", "by_position", "failed", "listeners", "outcome", "prompts", "rows", "sized",
-        "slug", "start", "task",
+        "added", "arguments", "arrival", "by_position", "failed", "listeners", "name", "outcome", "prompts", "rows",
+        "sized", "start", "task",
     )  # fmt: skip
 
     def __init__(
         self,
         task: Task,
-        slug: str,
+        name: TaskName,
         arguments: tuple[Argument, ...],
         by_position: tuple[str, ...] = (),
         prompts: bool = False,
@@ -153,11 +153,11 @@ class MapCall:
         self.prompts = prompts
         self.task = task
         self.by_position = by_position  # names of the arguments that the body is given by position
-        self.slug = slug
+        self.name = name
         self.start: State | None = None  # from which it begins, as the caller gave it
         self.arrival = 0  # its number among calls and maps, in the order in which they were asked for
         self.arguments = arguments
-        self.outcome = Settled(slug)  # of the map as a whole
+        self.outcome = Settled(name.label, slug=name.slug)  # of the map as a whole
         self.outcome.sources = tuple(a.value.outcome for a in arguments if is_a(a.value, MapCall))
         self.rows: dict[int, Settled] = {}  # outcomes of children that were asked for and that have not ended
         self.failed: dict[int, Settled] = {}  # those of them that failed: the handle may let them run again
@@ -170,10 +170,14 @@ class MapCall:
         """The step, None as long as it is not in the plan."""
         return self.outcome.step_state
 
-    def child(self, row: int, label: str) -> Settled:
-        """Return the outcome of a child, made at the first request. Any thread may ask."""
-        step_state = self.outcome.step_state
-        outcome = self.rows.setdefault(row, Settled(label, step_state, row))
+    def child(self, row: int, index: int | None = None) -> Settled:
+        """Return the outcome of a child, made at the first request. Any thread may ask.
+
+        `index` is its map index, if that is not its row.
+        """
+        step_state, place = self.outcome.step_state, row if index is None else index
+        made = Settled(child_label(self.name.label, place), step_state, row, child_label(self.name.slug, place))
+        outcome = self.rows.setdefault(row, made)
         state = (
             None
             if step_state is None or step_state.children is None or row >= len(step_state.children)
@@ -191,7 +195,7 @@ class MapCall:
         found: list[Settled] = []
         for a in self.arguments:
             if is_a(a.value, MapCall):
-                found.append(a.value.child(row, f"{a.value.slug}[{row}]") if a.mapped else a.value.outcome)
+                found.append(a.value.child(row) if a.mapped else a.value.outcome)
             elif a.holds:
                 found += outcomes_in(a.value[row] if a.by_item else a.value)
         return tuple(found)
@@ -227,7 +231,7 @@ class MapCall:
         self.opened()
         self.outcome.settle(state)
         for row in list(self.rows):
-            self.child(row, "")
+            self.child(row)
 
 
 class InlineResult(NamedTuple):

@@ -272,7 +272,7 @@ class CallQueue:
             elif type(a.value) is Settled and (
                 a.value.state is None or (a.mapped and self._has_failed_after(map_call))
             ):
-                made.append(self._yielded.step_of(a.name.slug, a.value))
+                made.append(self._yielded.step_of(a.name, a.value))
                 source = made[-1].step.number
             elif a.key is not None and not (a.mapped or a.flattened or a.holds):
                 constants[a.key] = a.value
@@ -282,7 +282,7 @@ class CallQueue:
                 source = made[-1].step.number
             specs.append(InputSpec(a.key, source, a.name, a.mapped, a.flattened, a.allow_failure))
         step_state = map_call.outcome.step_state = self.dynamic_plan.add(
-            map_call.task, map_call.slug, specs, constants, map_call.by_position
+            map_call.task, map_call.name, specs, constants, map_call.by_position
         )
         self.changes.make_mapped(step_state)
         step_state.step.arrival = map_call.arrival
@@ -316,11 +316,11 @@ class CallQueue:
             assert value.state is not None
             # Of a child of a map the width is that of its elements alone: its result is measured anew.
             width = value.width if isinstance(value.width, tuple) and not a.flattened else None
-            made = self.dynamic_plan.add_literal(_NAMED, a.name.slug, _again(value.state), width, stands_in=True)
+            made = self.dynamic_plan.add_literal(_NAMED, a.name, _again(value.state), width, stands_in=True)
             self.changes.mark_rerun(made, self._reran(value))
             return made
         state = state_of(value, a.allow_failure) if a.holds or is_a(value, State) else Success("Constant.", value)
-        made = self.dynamic_plan.add_literal(_NAMED, a.name.slug, state, stands_in=a.holds)
+        made = self.dynamic_plan.add_literal(_NAMED, a.name, state, stands_in=a.holds)
         self.changes.mark_rerun(made, a.holds and any(self._reran(outcome) for outcome in outcomes_in(value)))
         return made
 
@@ -335,7 +335,7 @@ class CallQueue:
         """Add a list in which outcomes stand for items: each child waits for its own item only."""
         items = a.value
         given = Mapped("Items.", n_map_states=len(items))
-        step_state = self.dynamic_plan.add_literal(_NAMED, a.name.slug, given, stands_in=True, is_final=False)
+        step_state = self.dynamic_plan.add_literal(_NAMED, a.name, given, stands_in=True, is_final=False)
         self.dynamic_plan.add_own_domain(step_state, len(items))
         for row, item in enumerate(items):
             self._once_known(outcomes_in(item), partial(self._end_item, step_state, row, item, a.allow_failure), reader)

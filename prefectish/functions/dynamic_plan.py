@@ -15,7 +15,7 @@ from prefectish.engine.scheduling.progress import Progress
 from prefectish.engine.scheduling.run_state import StepState
 from prefectish.engine.state import State
 from prefectish.results.base import store_of
-from prefectish.slugs import SlugBook
+from prefectish.slugs import Labels, SlugBook
 from prefectish.tasks.task import Task
 
 
@@ -58,22 +58,28 @@ class DynamicPlan:
         self._max_concurrency = max_concurrency
         self._store = store  # where results are kept whose task does not say; None for nowhere
         self._slugs = SlugBook()
+        self._labels = Labels()
         self._domains: dict[object, int] = {}
         self._limits: dict[Task, tuple[Limit | None, Rate | None]] = {}
         self.holds = holds  # results may stay where they were made
         self._origins: dict[Task, Task] = {}  # the tasks of which others are copies, with options of a call
 
-    def slug_of(self, task: Task) -> str:
-        """Return a name for a step of a task."""
+    def name_of(self, task: Task) -> TaskName:
+        """Return how a new step of a task is named."""
         with self.lock:
             if task.slug is not None and self._slugs.take(task.slug):
-                return task.slug
-            return self._slugs.make(task.slug or task.name, () if task.slug else task.tags)
+                slug = task.slug
+            else:
+                slug = self._slugs.make(task.slug or task.name, () if task.slug else task.tags)
+            label = self._labels.of(slug, task.name)
+            if label != slug and not self._slugs.take(label):  # it is the slug of another one
+                label = slug
+            return TaskName(task.name, slug, task.tags, label)
 
     def add(
         self,
         task: Task,
-        slug: str,
+        name: TaskName,
         specs: Iterable[InputSpec],
         constants: Mapping[str, Any] | None = None,
         by_position: tuple[str, ...] = (),
@@ -81,12 +87,12 @@ class DynamicPlan:
     ) -> StepState:
         """Add a step; nothing of it is started. Raises ResumeMismatch if the run is resumed, and the task changed."""
         with self.lock:
-            return self._add(task, slug, specs, constants or {}, True, by_position, kind)
+            return self._add(task, name, specs, constants or {}, True, by_position, kind)
 
     def _add(
         self,
         task: Task,
-        slug: str,
+        name: TaskName,
         specs: Iterable[InputSpec],
         constants: Mapping[str, Any],
         learns: bool,
@@ -95,9 +101,8 @@ class DynamicPlan:
     ) -> StepState:
         run_state = self.run_state
         steps: list[Step] = run_state.plan.steps  # type: ignore[assignment]  # of a plan that grows
-        name = TaskName(task.name, slug, task.tags)
         inputs = tuple(spec.into(name) for spec in specs)
-        step = Step(len(steps), task, slug, inputs, constants, by_position)
+        step = Step(len(steps), task, name, inputs, constants, by_position)
         step.store = store_of(getattr(task, "result", None), self._store)
         check_marker(step)
         step.shares_cache = True  # how often it will be called is not known
@@ -159,14 +164,20 @@ class DynamicPlan:
         return found
 
     def add_literal(
-        self, task: Task, slug: str, state: State, width: Any = None, stands_in: bool = False, is_final: bool = True
+        self,
+        task: Task,
+        name: TaskName,
+        state: State,
+        width: Any = None,
+        stands_in: bool = False,
+        is_final: bool = True,
     ) -> StepState:
         """Add a step whose state is known; `width` is the measure of its result, for maps over it, if it was measured.
 
         A state that came from a call of another step `stands_in`; `is_final` if no rows of it are to come.
         """
         with self.lock:
-            step_state = self._add(task, slug, (), {}, learns=False)
+            step_state = self._add(task, name, (), {}, learns=False)
         self.progress.changes.keep_literal(step_state, state, width, is_final)
         step_state.step.stands_in = stands_in
         return step_state

@@ -301,7 +301,7 @@ class FunctionRun:
     def _warn_of_unread(self) -> None:
         """Warn of failures whose results were never retrieved."""
         unread = [o.label for signature in self._signatures.values() for o in signature.failed if not o.read]
-        unread += [w.slug for w in self._maps if not w.outcome.read and _has_failed(w.outcome.state)]
+        unread += [w.name.label for w in self._maps if not w.outcome.read and _has_failed(w.outcome.state)]
         if not unread:
             return
         more = f", and {len(unread) - MOST_NAMES} more" if len(unread) > MOST_NAMES else ""
@@ -416,7 +416,7 @@ class FunctionRun:
         outcome = self._enqueue(signature, given, start)
         outcome.read = options.returns_state
         step = signature.step_state.step
-        return outcome, TaskName(step.name, step.slug, step.task.tags)
+        return outcome, TaskName(step.name, step.slug, step.task.tags, step.label)
 
     def _enqueue(self, signature: CallSignature, given: Arguments, start: State | None) -> Settled:
         row = next(signature.rows)
@@ -428,7 +428,7 @@ class FunctionRun:
         return outcome
 
     def _outcome(self, signature: CallSignature, row: int, given: Arguments) -> Settled:
-        outcome = Settled(signature.spec.steps[0].label(row), signature.step_state, row)
+        outcome = Settled(signature.spec.steps[0].label_of(row), signature.step_state, row)
         outcome.sources = given.sources
         if self.keyed:
             outcome.key = key_of(given)
@@ -453,7 +453,6 @@ class FunctionRun:
             return one
         map_call = self._map_call(task, arguments, () if inputs.is_plain else inputs.positional[: len(args)])
         map_call.start = self._given_states.take(called)
-        slug = map_call.slug
         map_call.outcome.read = options.returns_state
         self.post(map_call)
         if options.waits_for_state:
@@ -461,34 +460,34 @@ class FunctionRun:
             states = [self.owned(state) for state in _states_of_children(map_call)]
             self.control.mailbox.post_later(ReleaseMap(map_call))
             return states
-        return MapFuture(self, map_call, TaskName(task.name, slug, task.tags), options.returns_state)
+        return MapFuture(self, map_call, map_call.name, options.returns_state)
 
     def _map_call(self, task: Task, arguments: tuple[Argument, ...], by_position: tuple[str, ...]) -> MapCall:
         """Return the request for a map, checked."""
-        slug = self.dynamic_plan.slug_of(task)
-        self._check_names(task, slug, arguments, is_map=True)
-        self._check_iterators(slug, arguments)
+        name = self.dynamic_plan.name_of(task)
+        self._check_names(task, name.label, arguments, is_map=True)
+        self._check_iterators(name.label, arguments)
         if task.item_key is not None:
             from prefectish.results.checks import check_item_key
 
             mapped = [a for a in arguments if a.mapped]
             continues = any(is_a(a.value, MapCall) and not a.flattened for a in mapped)
-            check_item_key(slug, task, frozenset(a.key for a in mapped if a.key), continues)
+            check_item_key(name.label, task, frozenset(a.key for a in mapped if a.key), continues)
         if not self.live:
-            pickle_task(slug, task)
-        map_call = MapCall(task, slug, arguments, by_position, self._prompts)
+            pickle_task(name.label, task)
+        map_call = MapCall(task, name, arguments, by_position, self._prompts)
         self._maps.append(map_call)
         return map_call
 
-    def _check_iterators(self, slug: str, arguments: Iterable[Argument]) -> None:
+    def _check_iterators(self, label: str, arguments: Iterable[Argument]) -> None:
         """Refuse an iterator that another map of the run reads: each would have what the other leaves of it."""
         for argument in arguments:
             if not (argument.mapped and is_iterator(argument.value)):
                 continue
             if id(argument.value) in self._iterators:
                 raise FlowDefinitionError(
-                    f"{slug}: argument {argument.key!r} must be unread, got an iterator that an earlier map of the run "
-                    f"reads; pass list(...)"
+                    f"{label}: argument {argument.key!r} must be unread, got an iterator that an earlier map of the "
+                    "run reads; pass list(...)"
                 )
             self._iterators[id(argument.value)] = argument.value
 
@@ -507,7 +506,7 @@ class FunctionRun:
         arguments = map_arguments(task.name, bound, (), False, False, step_between)
         map_call = self._map_call(task, arguments, () if inputs.is_plain else inputs.positional[:1])
         self.post(map_call)
-        return TaskFuture(self, map_call.outcome, TaskName(task.name, map_call.slug, task.tags))
+        return TaskFuture(self, map_call.outcome, map_call.name)
 
     def product(self, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
         """Return columns to map over together; see :func:`prefectish.product`."""
@@ -545,7 +544,7 @@ class FunctionRun:
                     signature = self._signatures[kind] = CallSignature(self.dynamic_plan, *kind, self._prompts)
         return signature
 
-    def _check_names(self, task: Task, slug: str, inputs: Sequence[Any], is_map: bool = False) -> None:
+    def _check_names(self, task: Task, label: str, inputs: Sequence[Any], is_map: bool = False) -> None:
         """Check the templates of a task before its first call, or before a map over it."""
         location = getattr(task.result or self._store, "location", None)
         if task.target is None and location is None and task.task_run_name is None:
@@ -553,10 +552,10 @@ class FunctionRun:
         from prefectish.results.checks import check_call, check_map
 
         if is_map:
-            check_map(slug, task, self._store, frozenset(a.key for a in inputs if a.mapped and a.key))
+            check_map(label, task, self._store, frozenset(a.key for a in inputs if a.mapped and a.key))
         assert self.progress is not None
         parameters = self.progress.ready.facts["parameters"]
-        check_call(slug, task, self._store, {a.key for a in inputs if a.key}, parameters)
+        check_call(label, task, self._store, {a.key for a in inputs if a.key}, parameters)
 
     def _variant(self, task: Task, options: CallOptions) -> Task:
         """Return the task with the options of this call, and the tags of the context."""

@@ -46,7 +46,7 @@ class TaskFuture(LeadsOut, Generic[R]):
     Attributes
     ----------
     name
-        Of the task run, such as ``load-1[3]``.
+        Of the task run, such as ``load[3]``.
     """
 
     _kind = "future"
@@ -298,8 +298,8 @@ class MapFuture(LeadsOut, Sequence[TaskFuture[R]]):
 
     @property
     def name(self) -> str:
-        """Return what the map is called, such as ``load-1``."""
-        return self._map_call.slug
+        """Return what the map is called, such as ``load``."""
+        return self._map_call.name.label
 
     @property
     def state(self) -> State:
@@ -477,7 +477,7 @@ class MapFuture(LeadsOut, Sequence[TaskFuture[R]]):
         if known is not None:
             return known
         map_call = self._map_call
-        outcome = map_call.child(row, f"{map_call.slug}[{row if index is None else index}]")
+        outcome = map_call.child(row, index)
         if not outcome.sources:
             outcome.sources = map_call.sources_of(row)
         map_call.outcome.read = True

@@ -26,6 +26,7 @@ class Settled:
         "label",
         "read",
         "row",
+        "slug",
         "sources",
         "state",
         "step_state",
@@ -33,8 +34,11 @@ class Settled:
         "width",
     )
 
-    def __init__(self, label: str, step_state: StepState | None = None, row: int | None = None) -> None:
+    def __init__(
+        self, label: str, step_state: StepState | None = None, row: int | None = None, slug: str | None = None
+    ) -> None:
         self.label = label  # what runs, for errors
+        self.slug = label if slug is None else slug  # what stands for it in keys until it has a step
         self.step_state = step_state  # the step it belongs to; None as long as the step is not in the plan
         self.row = row  # of the step; None for all of it
         self.state: State | None = None  # final state, None until it is known

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from prefectish.engine.capture import Value, capture
+from prefectish.engine.plan.steps import TaskName
 from prefectish.engine.scheduling.items import pulled_item
 from prefectish.engine.scheduling.progress import Progress
 from prefectish.engine.scheduling.run_state import StepState
@@ -57,12 +58,12 @@ class YieldedSteps:
             return False
         return place in self._steps or (place in self._run_state.streams and self._run_state.streams[place].count > 0)
 
-    def step_of(self, slug: str, outcome: Settled) -> StepState:
+    def step_of(self, name: TaskName, outcome: Settled) -> StepState:
         """Return the step for what a call yields that is open, or has failed; it has yielded something."""
         place = _place(outcome)
         if place in self._steps:
             return self._steps[place]
-        step_state = self._dynamic_plan.add_literal(_ITEMS, slug, Mapped("Items."), stands_in=True, is_final=False)
+        step_state = self._dynamic_plan.add_literal(_ITEMS, name, Mapped("Items."), stands_in=True, is_final=False)
         self._dynamic_plan.add_own_domain(step_state)
         self._steps[place] = step_state
         self._claims.claim((outcome,))

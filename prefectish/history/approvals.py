@@ -12,6 +12,7 @@ from prefectish.engine.pause import answered
 from prefectish.history import schema
 from prefectish.history.rows import MAX_CONTEXT_LENGTH, clean, text_number, upsert
 from prefectish.secrets.masking import mask
+from prefectish.slugs import meant
 
 if TYPE_CHECKING:
     from prefectish.history.children import WaitingRow
@@ -78,10 +79,11 @@ def choose(paused: list[WaitingRow], task: str | None, item: int | str | None, r
     KeyError
         If there are none.
     """
+    meant_ones = () if task is None else meant(task, ((row.slug, row.task, row.name) for row in paused))
     found = [
         row
         for row in paused
-        if (task is None or task in (row.slug, row.name))
+        if (task is None or row.slug in meant_ones)
         and (item is None or item in (row.index, row.item_key) or str(item) == str(row.index))
     ]
     if found:

@@ -16,6 +16,7 @@ from prefectish.engine.state import TimedOut, TriggerFailed
 from prefectish.history import schema
 from prefectish.history.cells import json_of
 from prefectish.safe_repr import printable
+from prefectish.slugs import child_label
 
 if TYPE_CHECKING:
     from prefectish.engine.state import State
@@ -95,12 +96,15 @@ class ChildRow:
         self.at = aware_time(row.at)
 
     @property
+    def place(self) -> str:
+        """Return what the child is called: ``load[3]``."""
+        return child_label(self._run.label_of(self.slug), self.index)
+
+    @property
     def label(self) -> str:
         """Return a label: ``load[3] (eu.csv)``, with the name of its run or its item key."""
-        name = self._run.label_of(self.slug)
-        place = name if self.index is None else f"{name}[{self.index}]"
         called = self.name or readable_key(self.item_key, self.index)
-        return place if called is None else f"{place} ({called})"
+        return self.place if called is None else f"{self.place} ({called})"
 
     def earlier(self) -> list[AttemptRow]:
         """Return the attempts before the last one in order, including those before the run was resumed."""
@@ -236,7 +240,7 @@ class WaitingRow(NamedTuple):
     @property
     def label(self) -> str:
         """Return a label: ``load[3]``."""
-        return self.task if self.index is None else f"{self.task}[{self.index}]"
+        return child_label(self.task, self.index)
 
 
 class FailureGroup:

@@ -91,7 +91,14 @@ def task_states(run_id: str) -> TaskStates | None:
     states = {tasks[task["slug"]]: _state_of(run, task) for task in facts}
     drawn = [arrow for arrow in arrows(run) if arrow.start in tasks and arrow.end in tasks]
     mapped = frozenset(task["slug"] for task in facts if task["mapped"])
-    return TaskStates(states, run.flow_name, {task: slug for slug, task in tasks.items()}, drawn, mapped)
+    return TaskStates(
+        states,
+        run.flow_name,
+        {task: slug for slug, task in tasks.items()},
+        drawn,
+        mapped,
+        labels={slug: run.label_of(slug) for slug in tasks},
+    )
 
 
 def _state_of(run: RunRow, task: Mapping[str, Any]) -> State:

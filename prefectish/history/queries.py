@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sqlalchemy import Connection, FromClause, Select, Text, and_, case, cast, func, literal, or_, select
 
@@ -41,7 +41,7 @@ from prefectish.history.signing import Signer
 from prefectish.history.store import HistoryStore, open_store, strict_texts
 from prefectish.safe_repr import as_html, printable
 from prefectish.slugs import labels
-from prefectish.validation import unknown_task
+from prefectish.validation import only_task
 
 if TYPE_CHECKING:
     from prefectish.engine.state import State
@@ -50,6 +50,15 @@ _r, _s, _e, _t, _a = schema.runs.c, schema.steps.c, schema.errors.c, schema.text
 
 #: What a list of runs reads: each column costs ten thousand runs two milliseconds, and none of these is shown in it.
 _LISTED = [column for column in _r if column.key not in ("asked", "held")]
+
+
+class NamedStep(NamedTuple):
+    """How a task of a run is named."""
+
+    step: int
+    slug: str
+    label: str
+    name: str
 
 
 class RunList(list["RunRow"]):
@@ -255,12 +264,18 @@ class RunRow:
         return TaskCounts.of_names((bool(row.mapped), *found.get(row.step, ({}, 0))) for row in steps)
 
     def label_of(self, slug: str) -> str:
-        """Return what a task is called: its name, or its slug if several tasks of the run have its name."""
+        """Return what a task is called: its name, or its slug if others have its name, see `prefectish.slugs`."""
         if slug not in self._labels:
-            with self._store.reading() as connection:
-                rows = connection.execute(select(_s.slug, _s.name).where(_s.run == self._number)).all()
-            self._labels = labels((row.slug, row.name) for row in rows)
+            self._labels = {task.slug: task.label for task in self._named()}
         return self._labels.get(slug, slug)
+
+    def _named(self) -> list[NamedStep]:
+        """Return the tasks in order; those of an older history have no label, so that their names tell."""
+        query = select(_s.step, _s.slug, _s.name, _s.label).where(_s.run == self._number).order_by(_s.step)
+        with self._store.reading() as connection:
+            rows = connection.execute(query).all()
+        called = labels((row.slug, row.label or row.name) for row in rows)
+        return [NamedStep(row.step, row.slug, called[row.slug], row.name) for row in rows]
 
     def asks(self) -> list[PostedRequest]:
         """Return what was asked of the run from other processes, by whom, and what became of it."""
@@ -546,15 +561,9 @@ class RunRow:
 
     def _step(self, task: Any) -> int:
         name = task if isinstance(task, str) else getattr(task, "slug", None) or task.name
-        with self._store.reading() as connection:
-            rows = connection.execute(select(_s.step, _s.slug, _s.name).where(_s.run == self._number)).all()
-        found = [row.step for row in rows if row.slug == name] or [row.step for row in rows if row.name == name]
-        if not found:
-            raise KeyError(unknown_task(name, labels((row.slug, row.name) for row in rows).values(), f"run {self.id}"))
-        if len(found) > 1:
-            slugs = ", ".join(row.slug for row in rows if row.name == name)
-            raise KeyError(f"several tasks are called {name!r} in run {self.id}; name one of {slugs}")
-        return int(found[0])
+        named = self._named()
+        slug = only_task(name, ((task.slug, task.label, task.name) for task in named), f"run {self.id}")
+        return next(task.step for task in named if task.slug == slug)
 
     def report(self, path: str | os.PathLike[str]) -> str:
         """Write an HTML report of the run and return its path; see :meth:`State.report`."""

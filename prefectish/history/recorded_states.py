@@ -50,7 +50,14 @@ def task_states(run: RunRow) -> TaskStates:
     facts = {row["slug"]: row for row in run.tasks()}
     mapped = frozenset(slug for slug, row in facts.items() if row["mapped"])
     states = {slug: task_state(run, slug, slug in mapped) for slug in facts}
-    return TaskStates(states, run.flow_name, {slug: slug for slug in states}, arrows(run), mapped)
+    return TaskStates(
+        states,
+        run.flow_name,
+        {slug: slug for slug in states},
+        arrows(run),
+        mapped,
+        labels={slug: run.label_of(slug) for slug in states},
+    )
 
 
 def task_state(run: RunRow, slug: str, is_mapped: bool) -> State:
@@ -77,8 +84,7 @@ def results(run: RunRow, task: Any) -> dict[int | None, Any]:
 
 
 def _child_state(row: ChildRow, store: Result | None) -> State:
-    label = row.slug if row.index is None else f"{row.slug}[{row.index}]"
-    state, _ = state_of(row, store, label)
+    state, _ = state_of(row, store, row.place)
     return state
 
 

@@ -176,6 +176,7 @@ class HistoryRecorder:
                     _reads(plan, step),
                     described(step.store),
                     None,
+                    clean(step.label),
                 )
             )
         upsert(connection, schema.steps, rows)

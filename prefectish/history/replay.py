@@ -61,11 +61,7 @@ def _found_by_running(child: ChildRow, flow: Any, parameters: Mapping[str, Any] 
 
     if not isinstance(flow, FlowFunction):
         raise TypeError(f"flow must be a Flow or a @flow function, got {flow!r}")
-    return find_call(child, _label(child), flow, parameters)
-
-
-def _label(child: ChildRow) -> str:
-    return child.slug if child.index is None else f"{child.slug}[{child.index}]"
+    return find_call(child, child.place, flow, parameters)
 
 
 def _found_in_graph(child: ChildRow, flow: Flow, parameters: Mapping[str, Any] | None) -> tuple[Job, int, list[State]]:
@@ -101,7 +97,9 @@ def _step_of(plan: Plan, child: ChildRow, run: RunRow) -> Step:
     for step in plan.steps:
         if step.slug == child.slug:
             return step
-    raise ValueError(f"flow {plan.flow_name!r} has no task {child.slug!r} of run {run.id}: pass the flow of that run")
+    raise ValueError(
+        f"flow {plan.flow_name!r} has no task {run.label_of(child.slug)!r} of run {run.id}: pass the flow of that run"
+    )
 
 
 class _RecordedRun:
@@ -113,7 +111,7 @@ class _RecordedRun:
         self.child = child
         self.run = run
         self.ancestors = _ancestors(plan, step)  # numbers of the steps that the child comes of, directly or not
-        self.label = _label(child)
+        self.label = child.place
         self._children = {
             number: {c._row.row: recorded(plan.steps[number], c) for c in run.children(plan.steps[number].slug)}
             for number in self.ancestors
@@ -181,7 +179,7 @@ class _RecordedRun:
         gone = [row for row in rows if row not in children or not _is_readable(children[row])]
         if not gone:
             return
-        names = ", ".join(f"{source.slug}[{row}]" if source.mapped else source.slug for row in gone[:3])
+        names = ", ".join(source.label_of(row) for row in gone[:3])
         more = f" and {len(gone) - 3} others" if len(gone) > 3 else ""
         never = any(row not in children for row in gone)
         yield f"{names}{more} {'has no recorded end' if never else 'has a result that was not stored, or is gone'}"

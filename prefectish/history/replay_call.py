@@ -174,7 +174,7 @@ class Catcher:
             self._known[step.slug] = {
                 child._row.row if child.item_key is None else child.item_key for child in children
             }
-        name = step.label(job.index)
+        name = step.label_of(job.index)
         if (max(job.index, 0) if key is None else key) in self._known[step.slug]:
             self.missing.append(name)
             return ResultReleased(self._text([name]))

@@ -34,6 +34,7 @@ from prefectish.history.rows import NO_RESULT, rows_of, text_number
 from prefectish.history.store import HistoryStore, open_store
 from prefectish.history.stored import StoredResults
 from prefectish.results.base import Result
+from prefectish.slugs import child_label
 
 #: Message of an attempt that was running when its client died.
 CLIENT_LOST = "client-lost"
@@ -154,13 +155,13 @@ class Resumption:
             return  # the old code produced no results
         if not self.force and differs_only_in_closure(row.version, version):
             text = "values in the closure of task %s have changed; its finished results are kept, unless force=True"
-            logger.warning(text, step.slug)
+            logger.warning(text, step.label)
             return
         if not self.force:
             options = "force=True (--force) runs it and everything downstream again"
             if some_failed:
                 options = f"retry_failed=True (--retry-failed) runs its failed children again; {options}"
-            raise ResumeMismatch(f"task {step.slug} changed; {options}")
+            raise ResumeMismatch(f"task {step.label} changed; {options}")
         self._changed.add(step.slug)
 
     def _steps(self) -> list[Any]:
@@ -309,7 +310,7 @@ class RecordedResult(PreviousResult):
         step = children.step
         if not columns.ended_well(at):
             return _known(step, ChildRow(children.run, columns.full_row(at)))
-        label = step.slug if step.domain is None else f"{step.slug}[{columns.row[at]}]"
+        label = child_label(step.label, None if step.domain is None else columns.row[at])
         maker = None if self.kind is Cached else children.run.id
         return _with_result(self.kind, SUCCEEDED, columns.location[at], step.store, label, maker)
 
@@ -366,7 +367,7 @@ def recorded(step: Step, child: ChildRow) -> PreviousResult:
 
 def _known(step: Step, child: ChildRow) -> tuple[State, Callable[[], bool]]:
     """Return the state of a recorded child, and what says whether its result can be read."""
-    return state_of(child, step.store, child.slug if child.index is None else f"{child.slug}[{child.index}]")
+    return state_of(child, step.store, child.place)
 
 
 def state_of(child: ChildRow, kept_in: Result | None, label: str) -> tuple[State, Callable[[], bool]]:

@@ -18,7 +18,7 @@ from prefectish.history.cells import check_cells
 
 #: Version of the tables; a history of a later version is not touched. It is increased with each change of a table;
 #: `UPGRADES` has the statements to upgrade from the previous version.
-VERSION = 3
+VERSION = 4
 #: Statements that upgrade a history of version n to version n + 1, by n; ``{at}`` is the schema of the tables and a
 #: dot, or nothing. Tables that are missing are created besides.
 UPGRADES: Mapping[int, Sequence[str]] = {
@@ -40,6 +40,7 @@ UPGRADES: Mapping[int, Sequence[str]] = {
         "ALTER TABLE {at}steps ADD COLUMN progress TEXT",
         "ALTER TABLE {at}children ADD COLUMN taken BIGINT",
     ),
+    3: ("ALTER TABLE {at}steps ADD COLUMN label TEXT",),
 }
 #: Marks a SQLite file as a prefectish history (PRAGMA application_id).
 APPLICATION_ID = 0x70666873
@@ -131,6 +132,7 @@ steps = Table(
     Column("reads", Text),
     Column("store", Text),
     Column("progress", Text),
+    Column("label", Text),
 )
 
 #: `cpu` is in seconds, `memory` the bytes by which the peak of its process grew, `size` that of the result in bytes,

@@ -22,6 +22,7 @@ from prefectish.engine.worker.storage import ITEM, VERSION
 from prefectish.engine.worker.stored_result import Stored
 from prefectish.history.columns import ChildColumns
 from prefectish.results.base import Result, place_of
+from prefectish.slugs import child_label
 
 _NAME = re.compile(r"(?P<part>\d+)/(?P<slug>.+)/(?P<index>\d+|single)\.(?P<attempt>\d+)")
 #: Part of a run, and row in it.
@@ -113,7 +114,7 @@ def _read(step: Step, name: str, index: int) -> tuple[State, dict[str, Any]] | N
     assert step.store is not None
     facts = step.store.facts(name)
     if facts.get(HOLDS) != STATE:
-        label = step.slug if index < 0 else f"{step.slug}[{index}]"
+        label = child_label(step.label, None if index < 0 else index)
         return Success(SUCCEEDED, Stored(step.store, name, label)), facts
     state = notes.read(step.store, name)
     return (state, facts) if state is not None and state.is_finished() else None

@@ -25,6 +25,7 @@ from prefectish.history.store import HistoryStore, open_store, patiently
 from prefectish.registry import queue
 from prefectish.registry.drive import record_end, recorded_row
 from prefectish.safe_repr import as_html
+from prefectish.slugs import child_label
 
 #: Seconds between two looks whether a run has ended.
 POLL_INTERVAL = 0.2
@@ -120,7 +121,7 @@ class AttachedRun:
         """
         slug = self._slug(task)
         if not self._ask("approve", slug=slug, index=index, input=input):
-            raise ValueError(f"{slug if index is None else f'{slug}[{index}]'} is not paused")
+            raise ValueError(f"{child_label(self._begun().label_of(slug), index)} is not paused")
 
     def pause(self) -> None:
         """Send nothing more to be run until :meth:`resume`."""

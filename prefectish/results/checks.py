@@ -8,6 +8,7 @@ from typing import Any
 from prefectish.errors import FlowDefinitionError
 from prefectish.results.base import file_of, store_of
 from prefectish.results.templates import CHILD_FIELDS, FIELDS, MAPPINGS, PARAMETER, UNIQUE_FIELDS, Field, Template
+from prefectish.slugs import labels_of_tasks
 
 #: Fields that no two tasks share.
 _TASK_FIELDS = frozenset({"task_slug", "task_id", "task_run_id", "child_key"})
@@ -22,12 +23,13 @@ def check_names(flow: Any) -> None:
     """
     check_maps(flow)
     places: dict[Any, Any] = {}
+    called = labels_of_tasks(flow.slugs)
     for task in _tasks_with_names(flow):
         for what, template in _templates(task, flow.result):
-            check_fields(flow, task, what, template)
+            check_fields(flow, task, called[task], what, template)
             if task.checkpoint is not False:
                 _check_place(flow, task, template, places)
-        _check_item_key(flow, task)
+        _check_item_key(flow, task, called[task])
 
 
 def check_maps(flow: Any) -> None:
@@ -35,17 +37,18 @@ def check_maps(flow: Any) -> None:
 
     The FlowDefinitionError names the task and fields to add to its template.
     """
+    called = labels_of_tasks(flow.slugs)
     for task in _tasks_with_names(flow):
         names = _mapped_names(flow, task)
         if names is not None:
-            check_map(flow.slugs[task], task, flow.result, names)
+            check_map(called[task], task, flow.result, names)
 
 
-def check_map(slug: str, task: Any, store: Any, names: frozenset[str]) -> None:
+def check_map(label: str, task: Any, store: Any, names: frozenset[str]) -> None:
     """Check that a mapped task, with mapped arguments of these names, would not write all results to the same place."""
     for what, template in _templates(task, store):
         if not (template.fields & (UNIQUE_FIELDS | names) or template.keys_of("context") & UNIQUE_FIELDS):
-            raise FlowDefinitionError(_collision_text(slug, what, template, sorted(names)))
+            raise FlowDefinitionError(_collision_text(label, what, template, sorted(names)))
 
 
 def _tasks_with_names(flow: Any) -> Iterator[Any]:
@@ -64,23 +67,23 @@ def _mapped_names(flow: Any, task: Any) -> frozenset[str] | None:
     return frozenset(key for key in keys if key is not None) if keys or task._fan_in is not None else None
 
 
-def _check_item_key(flow: Any, task: Any) -> None:
+def _check_item_key(flow: Any, task: Any, label: str) -> None:
     names = _mapped_names(flow, task)
     if names is not None and task.item_key is not None:
-        check_item_key(flow.slugs[task], task, names, any(_continues_map(flow, edge) for edge in flow.edges_to(task)))
+        check_item_key(label, task, names, any(_continues_map(flow, edge) for edge in flow.edges_to(task)))
 
 
-def check_item_key(slug: str, task: Any, names: frozenset[str], continues: bool) -> None:
+def check_item_key(label: str, task: Any, names: frozenset[str], continues: bool) -> None:
     """Check that a map, with mapped arguments of these names, can have the item key of its task.
 
     It cannot if it `continues` another one item by item. The FlowDefinitionError says what to do.
     """
     if isinstance(task.item_key, str) and task.item_key not in names:
         known = " or ".join(map(repr, sorted(names))) or "a function of the item"
-        raise FlowDefinitionError(f"{slug}: item_key must be a mapped argument, got {task.item_key!r}; pass {known}")
+        raise FlowDefinitionError(f"{label}: item_key must be a mapped argument, got {task.item_key!r}; pass {known}")
     if continues:
         raise FlowDefinitionError(
-            f"{slug}: item_key={task.item_key!r} comes too late: its children continue the items of an "
+            f"{label}: item_key={task.item_key!r} comes too late: its children continue the items of an "
             f"earlier map; put it on the first task that maps over them"
         )
 
@@ -102,8 +105,9 @@ def _check_place(flow: Any, task: Any, template: Template, places: dict[Any, Any
     key = file_of(store, begin), pieces[1:] if begin else pieces, task.name if is_named else None
     other = places.setdefault(key, task)
     if other is not task:
+        called = labels_of_tasks(flow.slugs)
         raise FlowDefinitionError(
-            f"{flow.slugs[task]}: its result would overwrite the result of {flow.slugs[other]}, at "
+            f"{called[task]}: its result would overwrite the result of {called[other]}, at "
             f"{template.text!r}; add ${{task_slug}} to it"
         )
 
@@ -149,31 +153,31 @@ def _parameters(flow: Any) -> set[str]:
     return {parameter.name for parameter in flow.parameters()}
 
 
-def check_fields(flow: Any, task: Any, what: str, template: Template) -> None:
+def check_fields(flow: Any, task: Any, label: str, what: str, template: Template) -> None:
     """Check that a task has the fields of a template, which the error calls `what`, next to the available fields."""
-    check_known(flow.slugs[task], what, template, known_fields(flow, task), _parameters(flow))
+    check_known(label, what, template, known_fields(flow, task), _parameters(flow))
 
 
-def check_call(slug: str, task: Any, store: Any, inputs: set[str], parameters: Collection[str]) -> None:
+def check_call(label: str, task: Any, store: Any, inputs: set[str], parameters: Collection[str]) -> None:
     """Check the fields of the templates of a task that a flow function calls, given the names of its inputs."""
     known = frozenset({*FIELDS, *MAPPINGS, *task._defaults, *inputs, *parameter_fields(parameters)})
     run_name = [("task_run_name", Template(task.task_run_name))] if isinstance(task.task_run_name, str) else []
     for what, template in (*_templates(task, store), *run_name):
-        check_known(slug, what, template, known, parameters)
+        check_known(label, what, template, known, parameters)
 
 
-def check_known(slug: str, what: str, template: Template, known: frozenset[str], parameters: Collection[str]) -> None:
+def check_known(label: str, what: str, template: Template, known: frozenset[str], parameters: Collection[str]) -> None:
     """Check that a template has known fields only, and reads parameters that there are."""
     unknown = sorted(template.fields - known)
     if unknown:
         raise FlowDefinitionError(
-            f"{slug}: {what} {template.text!r} has an unknown field {unknown[0]!r}; available are {listed(known)}; "
+            f"{label}: {what} {template.text!r} has an unknown field {unknown[0]!r}; available are {listed(known)}; "
             f"what is in the context is {{context[name]}}"
         )
     missing = sorted(template.keys_of("parameters") - set(parameters))
     if missing:
         raise FlowDefinitionError(
-            f"{slug}: {what} {template.text!r} has an unknown parameter {missing[0]!r}; there are "
+            f"{label}: {what} {template.text!r} has an unknown parameter {missing[0]!r}; there are "
             f"{', '.join(sorted(parameters)) or 'none'}"
         )
 
@@ -184,6 +188,6 @@ def listed(fields: Collection[str]) -> str:
     return ", ".join([*own, *sorted(set(fields) - set(own))])
 
 
-def _collision_text(slug: str, what: str, template: Template, names: list[str]) -> str:
+def _collision_text(label: str, what: str, template: Template, names: list[str]) -> str:
     fields = ", ".join(f"${{{name}}}" for name in ("item_key", "map_index", *names))
-    return f"{slug}: {what} {template.text!r} is the same for all children of the map; add one of {fields}"
+    return f"{label}: {what} {template.text!r} is the same for all children of the map; add one of {fields}"

@@ -103,7 +103,7 @@ class NoStorage:
 
     def save(self, ctx: SecretAttempt, inputs: dict[str, Any], state: State) -> State:
         """Replace the result of a successful attempt by a `LazySecret`."""
-        result = LazySecret(_without_engine_options(ctx.spec.task).get, {}, ctx.spec.label(ctx.index))
+        result = LazySecret(_without_engine_options(ctx.spec.task).get, {}, ctx.spec.label_of(ctx.index))
         result._value = mask_output(state._raw_result)
         return state.replace(result=result)
 

@@ -15,6 +15,7 @@ from prefectish.errors import FlowDefinitionError, describe
 from prefectish.results.checks import check_fields, known_fields, listed
 from prefectish.results.templates import Template, arguments_of, call_with_fields, plain_text
 from prefectish.safe_repr import printable
+from prefectish.slugs import labels_of_tasks
 
 #: Key of the name in the context of a state.
 RUN_NAME = "task_run_name"
@@ -39,7 +40,7 @@ class RunNaming:
             return printable(outcome.value, MAX_NAME_LENGTH)
         if not self._warned:
             self._warned = True
-            warn("%s: task_run_name could not be rendered: %s", fields["task_slug"], describe(outcome.exception))
+            warn("%s: task_run_name could not be rendered: %s", fields["task_label"], describe(outcome.exception))
         return None
 
     def _render(self, fields: Mapping[str, Any]) -> str:
@@ -60,19 +61,20 @@ def naming_of(task: Any) -> RunNaming | None:
 
 def check_run_names(flow: Any) -> None:
     """Check the run names of all tasks of a flow; an error names an unknown field and the available ones."""
+    called = labels_of_tasks(flow.slugs)
     for task in flow.tasks:
         wanted = task.task_run_name
         if isinstance(wanted, str):
-            check_fields(flow, task, RUN_NAME, Template(wanted))
+            check_fields(flow, task, called[task], RUN_NAME, Template(wanted))
         elif wanted is not None:
-            _check_function(flow, task, wanted)
+            _check_function(flow, task, called[task], wanted)
 
 
-def _check_function(flow: Any, task: Any, function: Callable[..., Any]) -> None:
+def _check_function(flow: Any, task: Any, label: str, function: Callable[..., Any]) -> None:
     required, _ = arguments_of(function)
     known = known_fields(flow, task)
     unknown = sorted(required - known)
     if unknown:
         raise FlowDefinitionError(
-            f"{flow.slugs[task]}: task_run_name takes an unknown field {unknown[0]!r}; available are {listed(known)}"
+            f"{label}: task_run_name takes an unknown field {unknown[0]!r}; available are {listed(known)}"
         )

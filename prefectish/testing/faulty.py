@@ -288,7 +288,7 @@ class _Session:
             self._ready.extend(self._late.pop(_place(job), ()))
             chosen = self.chooser.choose(job)
             if chosen is not None:
-                label = job.chain.steps[chosen[0]].label(job.index)
+                label = job.chain.steps[chosen[0]].label_of(job.index)
                 self.happened.append(InjectedFault(label, job.submission, chosen[1]))
             if chosen is None or self._runs(job, *chosen):
                 passed.append(job)

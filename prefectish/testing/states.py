@@ -8,6 +8,7 @@ from typing import Any
 
 from prefectish.engine.capture import Error, capture
 from prefectish.engine.state import Mapped, State
+from prefectish.engine.task_states import labels_of
 from prefectish.errors import text_of
 from prefectish.tasks.task import Task
 
@@ -90,10 +91,10 @@ def _named(flow_state: State, key: Any) -> list[tuple[str, State]]:
         found = [key] if key in states else []
     else:
         found = [task for task in states if slugs.get(task) == key] or [task for task in states if task.name == key]
+    called = {task: label for task, label in zip(states, labels_of(states).values(), strict=True)}
     if not found:
-        known = ", ".join(slugs.get(task, task.name) for task in states)
-        raise ValueError(f"unknown task {key!r}; the tasks of this run are: {known}")
-    return [(slugs.get(task, task.name), states[task]) for task in found]
+        raise ValueError(f"unknown task {key!r}; the tasks of this run are: {', '.join(called.values())}")
+    return [(called[task], states[task]) for task in found]
 
 
 def _differences(label: str, state: State, wanted: Any) -> Iterator[str]:

@@ -21,7 +21,7 @@ from prefectish.history.shared_limits import remove_limit, set_limit
 from prefectish.history.signing import Signer
 from prefectish.next_command import NextCommand
 from prefectish.registry import queue
-from prefectish.slugs import labels
+from prefectish.slugs import meant
 from prefectish.ui.queries.forms import answer_form, value_of
 from prefectish.ui.queries.registry import agents_page, deployment_of
 from prefectish.ui.queries.run import ask_record, has_failed, resume_command
@@ -131,10 +131,10 @@ def _step(source: Source, run: RunRow, wanted: AskRequest) -> Any:
     if wanted.task is None:
         return None
     rows = step_rows(source, run)
-    found = [row for row in rows if row.slug == wanted.task] or [row for row in rows if row.name == wanted.task]
+    chosen = meant(wanted.task, ((row.slug, run.label_of(row.slug), row.name) for row in rows))
+    found = [row for row in rows if row.slug in chosen]
     if not found:
-        called = labels((row.slug, row.name) for row in rows).values()
-        raise NotFound(unknown_task(wanted.task, called, f"run {run.id}"))
+        raise NotFound(unknown_task(wanted.task, (run.label_of(row.slug) for row in rows), f"run {run.id}"))
     if len(found) > 1:
         raise NotFound(f"several tasks are called {wanted.task!r} in run {run.id}; name one by its slug")
     return found[0]

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from itertools import islice
 from typing import NamedTuple
 
 from prefectish.engine.context import get_logger
@@ -30,6 +31,7 @@ from prefectish.kinds import is_a
 from prefectish.next_command import NextCommand
 from prefectish.process_tree import process_name
 from prefectish.secrets.masking import mask
+from prefectish.slugs import child_label
 
 #: Distinct causes that are logged for each task; failures by other causes are counted together.
 MAX_CAUSES = 10
@@ -50,7 +52,7 @@ class CauseCount(NamedTuple):
     Attributes
     ----------
     task
-        Name of the task.
+        What the tasks are called that failed by it.
     reason
         Type and text of the first of them.
     number
@@ -79,7 +81,8 @@ class FailureLog:
         # Whether a live view shows the causes; None as long as that is not known, which keeps the first lines back.
         self._is_live = is_live
         self._counts: dict[tuple[str, bool, str], CauseCount] = {}
-        self._slugs: dict[str, dict[str, None]] = {}  # of tasks with failures, by name, in order of appearance
+        # What the tasks are called that failed by a cause, in order of appearance.
+        self._labels: dict[tuple[str, bool, str], dict[str, None]] = {}
         self._held: list[logging.LogRecord] = []
 
     def causes(self) -> list[CauseCount]:
@@ -96,13 +99,15 @@ class FailureLog:
             shown = traceback if is_final else None
             self._log(failure, level, f"{one_line(text)}{_last_words(state)}", shown)
         elif is_power_of_ten(count.number):
-            self._log(failure, level, _so_far(count), None, is_of_all=True)
+            self._log(failure, level, _so_far(count), None, count.task)
         index = failure.row if failure.step.mapped else None
         # Later ones share the traceback of the first of their cause, which has its line.
         below = None if traceback is None or count.number > WHOLE_OF_CAUSE else block(traceback)
         line = LogLine(failure.wall.timestamp(), level, None, one_line(text), below)
         step, name = failure.step, _run_name(state)
-        return AttemptLog(step.number, step.slug, step.name, failure.row, index, failure.attempt, None, name, (line,))
+        return AttemptLog(
+            step.number, step.slug, step.name, step.label, failure.row, index, failure.attempt, None, name, (line,)
+        )
 
     def end(self) -> None:
         """Log how many failures were left out, and what was held back for a live view that did not come."""
@@ -110,7 +115,7 @@ class FailureLog:
         held, self._held = self._held, []
         for record in () if is_live else held:
             digest.show(record)
-        for count in self._counts.values():
+        for key, count in self._counts.items():
             if count.number > (1 if count.is_final else RETRIES) and not is_live:
                 left_out = count.number - (1 if count.is_final else RETRIES)
                 what = "failures" if count.is_final else "attempts that failed and were retried"
@@ -118,44 +123,37 @@ class FailureLog:
                     what = "failure" if count.is_final else "attempt that failed and was retried"
                 were = "was" if left_out == 1 else "were"
                 text = f"{one_line(count.task)}: {left_out:,} more {what} {were} not logged one by one: {count.reason}"
-                where = self._children_of(count.task)
+                where = _children_of(self._labels[key])
                 if self._commands is not None:
                     where = f"`{self._commands.command('failures', self._run_id)}` and `logs` show them"
                 hint = f"; {where}" if count.is_final else ""
                 safely(get_logger("engine").warning, "%s (%s in all)%s", text, f"{count.number:,}", hint)
 
-    def _children_of(self, name: str) -> str:
-        """Return which expressions have the failed children of the tasks of a name."""
-        tasks = [digest.called(self._run_id, slug, name) for slug in self._slugs[name]]
-        shown = " and ".join(f"state.children({task!r}, failed=True)" for task in tasks[:MAX_TASKS])
-        more = f" and {len(tasks) - MAX_TASKS} more" if len(tasks) > MAX_TASKS else ""
-        return f"{shown}{more} {'has' if len(tasks) == 1 else 'have'} them"
-
     def _count(self, failure: FailureEvent, is_final: bool) -> CauseCount:
         """Count a failure with others of its cause, of all calls of a task by this name."""
         name = failure.step.name
-        self._slugs.setdefault(name, {})[failure.step.slug] = None
         key = name, is_final, normalised(reason_of(failure.state))
         if key not in self._counts and sum(k[:2] == key[:2] for k in self._counts) >= MAX_CAUSES:
             key = name, is_final, ""
+        called = self._labels.setdefault(key, {})
+        called[failure.step.label] = None
         before = self._counts.get(key)
         if before is not None:
-            count = before._replace(number=before.number + 1)
-        elif key[2]:
-            count = CauseCount(name, reason_of(failure.state), 1, label_of(failure, self._run_id), is_final)
+            count = before._replace(number=before.number + 1, task=_listed(called))
         else:
-            count = CauseCount(name, "other causes", 1, label_of(failure, self._run_id), is_final)
+            reason = reason_of(failure.state) if key[2] else "other causes"
+            count = CauseCount(failure.step.label, reason, 1, label_of(failure), is_final)
         self._counts[key] = count
         return count
 
     def _log(
-        self, failure: FailureEvent, level: int, text: str, traceback: str | None, is_of_all: bool = False
+        self, failure: FailureEvent, level: int, text: str, traceback: str | None, of_all: str | None = None
     ) -> None:
         """Pass a line of a child, or of all of a task, to the handlers; a live view replaces the error output."""
         logger = get_logger(failure.step.name)
         if not logger.isEnabledFor(level):
             return
-        record = _record(failure, level, text, traceback, is_of_all)
+        record = _record(failure, level, text, traceback, of_all)
         record.flow_run_id = self._run_id
         is_live = self._is_live()
         record.is_shown_live = is_live is not False
@@ -189,11 +187,10 @@ def reason_of(state: State) -> str:
     return one_line(mask(message), LONGEST_REASON)
 
 
-def label_of(failure: FailureEvent, run_id: str) -> str:
+def label_of(failure: FailureEvent) -> str:
     """Return what failed: ``load[3] (eu.csv)``."""
     step, name = failure.step, _run_name(failure.state)
-    task = digest.called(run_id, step.slug, step.name)
-    label = f"{task}[{failure.row}]" if step.mapped and failure.row >= 0 else task
+    label = child_label(step.label, failure.row if step.mapped and failure.row >= 0 else None)
     return one_line(label if name is None else f"{label} ({name})")
 
 
@@ -206,6 +203,19 @@ def is_power_of_ten(number: int) -> bool:
     [10, 100, 1000]
     """
     return str(number).rstrip("0") == "1" and number > 1
+
+
+def _listed(labels: Collection[str]) -> str:
+    """Return what tasks are called, the first of them."""
+    more = f" and {len(labels) - MAX_TASKS} more" if len(labels) > MAX_TASKS else ""
+    return f"{', '.join(islice(labels, MAX_TASKS))}{more}"
+
+
+def _children_of(labels: Collection[str]) -> str:
+    """Return which expressions have the failed children of tasks."""
+    shown = " and ".join(f"state.children({label!r}, failed=True)" for label in islice(labels, MAX_TASKS))
+    more = f" and {len(labels) - MAX_TASKS} more" if len(labels) > MAX_TASKS else ""
+    return f"{shown}{more} {'has' if len(labels) == 1 else 'have'} them"
 
 
 def _so_far(count: CauseCount) -> str:
@@ -237,10 +247,12 @@ def _last_words(state: State) -> str:
     return "".join(f"\n  {one_line(line)}" for line in lines[-LAST_WORDS:])
 
 
-def _record(failure: FailureEvent, level: int, text: str, traceback: str | None, is_of_all: bool) -> logging.LogRecord:
+def _record(
+    failure: FailureEvent, level: int, text: str, traceback: str | None, of_all: str | None
+) -> logging.LogRecord:
     """Return a record for the handlers, with the place in the user's code where the failure was raised."""
-    step, run_name = failure.step, None if is_of_all else _run_name(failure.state)
-    index = failure.row if step.mapped and failure.row >= 0 and not is_of_all else None
+    step, run_name = failure.step, None if of_all else _run_name(failure.state)
+    index = failure.row if step.mapped and failure.row >= 0 and not of_all else None
     error = failure.state._raw_result
     raised = is_a(error, BaseException) and error.__traceback__ is not None and bool(traceback)
     frames = list(_FRAME.finditer(traceback or ""))
@@ -260,6 +272,7 @@ def _record(failure: FailureEvent, level: int, text: str, traceback: str | None,
         "exc_text": block(traceback) if traceback else traceback,  # no text in it can pass for a line of the log
         "task_name": step.name,
         "task_slug": step.slug,
+        "task_label": of_all or step.label,
         "map_index": index,
         "task_run_name": run_name,
         "processName": failure.worker or process_name(),

@@ -37,6 +37,7 @@ from prefectish.engine.state import Paused, Running, Skipped, State, Success
 from prefectish.engine.task_states import is_by_task, story_of, task_of
 from prefectish.interrupting import Latch
 from prefectish.safe_repr import as_html
+from prefectish.slugs import child_label
 from prefectish.tasks.task import Task
 from prefectish.validation import unknown_tag
 
@@ -196,8 +197,8 @@ class RunHandle:
             if isinstance(answer, Error):
                 raise answer.exception
         if not any(answer.value for answer in answers if isinstance(answer, Value)):
-            named = " and ".join(slugs)
-            raise ValueError(f"{named if index is None else f'{named}[{index}]'} is not paused")
+            named = " and ".join(child_label(self._called(slug), index) for slug in slugs)
+            raise ValueError(f"{named} is not paused")
 
     def pause(self) -> None:
         """Send nothing more to be run until :meth:`resume`. Retries that are due wait; time limits keep running.
@@ -267,7 +268,7 @@ class RunHandle:
             if isinstance(answer, Value):
                 count += answer.value
             elif isinstance(answer.exception, CannotRetry):
-                refused.append(f"{slug} cannot run again now: {answer.exception}; {hint}")
+                refused.append(f"{self._called(slug)} cannot run again now: {answer.exception}; {hint}")
             else:
                 raise answer.exception
         if len(refused) == len(slugs):
@@ -284,6 +285,11 @@ class RunHandle:
             return [slugs[task_of(slugs, task)]]
         except KeyError as error:
             raise ValueError(f"{task!r} is not in {self._flow!r}: {error.args[0]}") from None
+
+    def _called(self, slug: str) -> str:
+        """Return what a task of the run is called."""
+        progress = self._control.progress
+        return slug if progress is None else progress.run_state.find(slug).step.label
 
     def _limited(self, task: Any) -> Any:
         """Return what a request for a limit calls a task."""

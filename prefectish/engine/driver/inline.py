@@ -58,7 +58,7 @@ class StallWatch:
             if job is None or warned or quiet < seconds:
                 continue
             warned = True
-            labels = ", ".join(job.chain.steps[p].label(job.index) for p in job.positions)
+            labels = ", ".join(job.chain.steps[p].label_of(job.index) for p in job.positions)
             text = "nothing has ended for %.0f s; what runs is %s. One that never ends needs a timeout"
             get_logger("engine").warning(text, quiet, labels)
 

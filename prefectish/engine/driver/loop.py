@@ -34,7 +34,6 @@ from prefectish.engine.task_states import RunStory, keep_story
 from prefectish.engine.transitions import validating
 from prefectish.engine.worker.body_progress import OWNER, board
 from prefectish.engine.worker.cost import MEASURES
-from prefectish.engine.worker.logs import digest
 from prefectish.engine.worker.logs.capture import SETTINGS
 from prefectish.engine.worker.logs.relay import listening, replay_log_records
 from prefectish.engine.worker.time_limit import surrounding, within
@@ -44,7 +43,6 @@ from prefectish.interrupting import interrupt
 from prefectish.kinds import is_a
 from prefectish.next_command import NextCommand
 from prefectish.process_tree import process_id, process_name
-from prefectish.slugs import Labels
 from prefectish.tasks.task import Task
 
 #: Longest time that events wait before they are handed to the history, in seconds.
@@ -125,7 +123,7 @@ class Run:
         try:
             starts = _starts(self.plan, task_states)
             commands = None if self.recorder is None else NextCommand.of_history(self.recorder.address)
-            with digest.calling(self.run_id, Labels(self.plan.steps)), listening(self.run_id, commands) as logged:
+            with listening(self.run_id, commands) as logged:
                 self.facts[SETTINGS] = logged(self.recorder is not None)
                 if self.recorder is not None:
                     self.facts[MEASURES] = True
@@ -196,7 +194,7 @@ class Run:
         if not (self.options.story or (self.options.story is None and validating())):
             return None
         plan = self.plan
-        story = RunStory(self.run_id, lambda: [(step.slug, step.name) for step in list(plan.steps)])
+        story = RunStory(self.run_id, lambda: [(step.slug, step.label, step.name) for step in list(plan.steps)])
         keep_story(story)
         return story
 
@@ -471,7 +469,7 @@ def _notify(run: StepState, old: State, new: State) -> State:
         return new
     called = partial(call_handlers, task, task.state_handlers, old, new)
     try:
-        return handler_calls.call(f"state handlers of {run.step.slug}", called, task.timeout).state
+        return handler_calls.call(f"state handlers of {run.step.label}", called, task.timeout).state
     except TimeoutSignal as overrun:
         return TimedOut(str(overrun), overrun)
 

@@ -52,7 +52,7 @@ class StepCounts(NamedTuple):
     """How far a step is."""
 
     slug: str
-    name: str
+    label: str  # what it is called
     mapped: bool
     width: int | None  # children so far, None if that is not known yet; 1 for a single step
     closed: bool  # whether no more children can come
@@ -365,7 +365,7 @@ def _counts(run: StepState, running: int, retrying: int, paused: int) -> StepCou
     failed = sum(count for kind, count in list(kinds.items()) if issubclass(kind, Failed) and kind is not TriggerFailed)
     return StepCounts(
         step.slug,
-        step.name,
+        step.label,
         step.mapped,
         width,
         closed,

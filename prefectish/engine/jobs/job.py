@@ -60,6 +60,7 @@ class StepSpec(Struct):
         "inputs",
         "storage",
         "took",
+        "label",
         "late",
         "limit",
         "mapped",
@@ -93,8 +94,10 @@ class StepSpec(Struct):
         storage: ResultStorage | NoStorage | None = None,
         cache: CacheSpec | None = None,
         by_position: tuple[str, ...] = (),
+        label: str | None = None,
     ) -> None:
         self.by_position = by_position  # names of the arguments that its body is given by position, others by name
+        self.label: str = slug if label is None else label  # what it is called in whatever a person reads
         self.cache = cache  # how its cache is asked, None if it has none
         # Its body only combines its inputs, and can do so again where its result is read.
         self.derives = is_deriving(task)
@@ -132,9 +135,9 @@ class StepSpec(Struct):
         self.plain = task.trigger is triggers.all_successful
         self.differs = differs_by_child(task)  # children are asked where each of them runs
 
-    def label(self, index: int) -> str:
-        """``load-1[17]`` for a child of a map or a call, ``load-1`` for a single task, whose index is -1."""
-        return self.slug if index < 0 else f"{self.slug}[{index}]"
+    def label_of(self, index: int) -> str:
+        """``load[17]`` for a child of a map or a call, ``load`` for a single task, whose index is -1."""
+        return self.label if index < 0 else f"{self.label}[{index}]"
 
 
 def _naming_of(task: Task) -> RunNaming | None:
@@ -253,7 +256,7 @@ class Job(Struct):
         return tuple(dict.fromkeys(found))
 
     def __repr__(self) -> str:
-        names = ", ".join(self.chain.steps[p].label(self.index) for p in self.positions)
+        names = ", ".join(self.chain.steps[p].label_of(self.index) for p in self.positions)
         return f"<Job {names}, submission {self.submission}>"
 
 

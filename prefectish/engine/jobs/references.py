@@ -45,6 +45,7 @@ from prefectish.engine.deferred import Deferred
 from prefectish.engine.jobs.struct import Struct
 from prefectish.errors import PrefectishError, ResultReleased, text_of
 from prefectish.kinds import is_a
+from prefectish.slugs import child_label
 
 
 class Held(Deferred):
@@ -161,17 +162,17 @@ class LeftOnWorker(Struct):
 class Unpicklable(Struct, Deferred):
     """Stands for an input that cannot be pickled: the child that reads it fails, and says why."""
 
-    __slots__ = ("name", "reason", "slug")
+    __slots__ = ("label", "name", "reason")
 
-    def __init__(self, name: str, slug: str, reason: BaseException | str) -> None:
+    def __init__(self, name: str, label: str, reason: BaseException | str) -> None:
         self.name = name
-        self.slug = slug
+        self.label = label
         self.reason = f"{type(reason).__name__}: {text_of(reason)}" if isinstance(reason, BaseException) else reason
 
     def get(self) -> Any:
         """Refuse: raise the error that says why."""
         index = current().get("map_index")
-        label = self.slug if index is None else f"{self.slug}[{index}]"
+        label = child_label(self.label, index)
         raise PrefectishError(f"argument {self.name!r} of {label} could not be pickled: {self.reason}")
 
 

@@ -34,6 +34,7 @@ from prefectish.engine.state import Success
 from prefectish.errors import FlowDefinitionError
 from prefectish.parameters import Parameter
 from prefectish.results.base import store_of
+from prefectish.slugs import labels_of_tasks
 from prefectish.tasks.annotations import annotated
 from prefectish.tasks.collections import Constant
 from prefectish.tasks.signatures import inputs_of
@@ -78,7 +79,8 @@ def compile_flow(flow: FlowGraph, parameters: Mapping[str, Any], limited_tags: I
     """
     order = flow.sorted_tasks()
     number = {task: n for n, task in enumerate(order)}
-    names = {task: TaskName(task.name, flow.slugs[task], task.tags) for task in order}
+    called = labels_of_tasks(flow.slugs)
+    names = {task: TaskName(task.name, flow.slugs[task], task.tags, called[task]) for task in order}
     steps = tuple(_step(flow, task, number, names, parameters) for task in order)
     for step in steps:
         for i in step.inputs:
@@ -109,7 +111,7 @@ def _step(
     inputs = tuple(Input(e, number[e.upstream_task], names[e.upstream_task], names[task]) for e in flow.edges_to(task))
     given = flow.positions.get(task, ())
     by_position = inputs_of(task.run, task.name).by_position(given) if given else ()
-    step = Step(number[task], task, names[task].slug, inputs, dict(flow.constants.get(task, ())), by_position)
+    step = Step(number[task], task, names[task], inputs, dict(flow.constants.get(task, ())), by_position)
     step.store = store_of(getattr(task, "result", None), getattr(flow, "result", None))
     if isinstance(task, Constant) and not inputs:  # one that waits for a task is skipped with it
         step.literal = Success("Constant.", task.value)
@@ -125,7 +127,7 @@ def _check_iterators(step: Step, steps: Sequence[Step]) -> None:
         source = steps[i.source].task
         if i.mapped and isinstance(source, Constant) and source.is_read:
             raise FlowDefinitionError(
-                f"{step.slug}: argument {i.key!r} must be unread, got an iterator that an earlier run of the flow has "
+                f"{step.label}: argument {i.key!r} must be unread, got an iterator that an earlier run of the flow has "
                 "read; pass list(...), or build the flow again for each run"
             )
 
@@ -153,7 +155,7 @@ def check_marker(step: Step) -> None:
     """Refuse a task that must not run twice and has no place for its start marker."""
     if step.store is None and not step.task.rerun_on_loss:
         raise FlowDefinitionError(
-            f"task {step.slug}: rerun_on_loss=False leaves a start marker where all workers see it; give it a "
+            f"task {step.label}: rerun_on_loss=False leaves a start marker where all workers see it; give it a "
             f"place that they share: Flow(result=LocalResult(...)), or result=... on the task"
         )
 

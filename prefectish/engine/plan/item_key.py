@@ -44,6 +44,10 @@ class KeyedStep(Protocol):
         """Name of the step in the flow."""
 
     @property
+    def label(self) -> str:
+        """What the step is called."""
+
+    @property
     def inputs(self) -> Sequence[Input]:
         """The edges into the step."""
 
@@ -64,7 +68,7 @@ def item_key(spec: KeyedStep, upstream: Sequence[State], run: Mapping[str, Any])
     if isinstance(outcome, Error):
         if (run["flow_run_id"], spec.slug) not in _warned:
             _warned.add((run["flow_run_id"], spec.slug))
-            logger.warning("%s: children are known by their position: %s", spec.slug, describe(outcome.exception))
+            logger.warning("%s: children are known by their position: %s", spec.label, describe(outcome.exception))
         return None
     key: str | None = outcome.value
     return key

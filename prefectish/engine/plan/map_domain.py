@@ -152,7 +152,7 @@ def parent_verdict(
     known = [s for s in good if s.width is not None]
     lengths = {s.width for s in known}
     if len(lengths) > 1:
-        widths = ", ".join(f"{s.input.key or s.input.source_slug}={s.width}" for s in known)
+        widths = ", ".join(f"{s.input.key or s.input.source_label}={s.width}" for s in known)
         if strict:
             text = f"mapped inputs differ in length: {widths}"
             return Failed(text, ValueError(text)), None, None
@@ -174,6 +174,6 @@ def skips_reader(mapped: bool, state: State) -> bool:
 
 
 def _unmappable(source: KnownSource) -> Failed:
-    where = source.input.key or source.input.source_slug
-    text = f"{where} is a {source.kind} ({source.input.source_slug}): map over {source.way_out}"
+    where = source.input.key or source.input.source_label
+    text = f"{where} is a {source.kind} ({source.input.source_label}): map over {source.way_out}"
     return Failed(f"{UNMAPPABLE_RESULT} {text}", TypeError(text))

@@ -9,6 +9,7 @@ from prefectish.edges import Edge
 from prefectish.engine.plan.map_domain import Measure
 from prefectish.engine.state import State
 from prefectish.results.base import Result
+from prefectish.slugs import child_label
 from prefectish.tasks.task import Task
 
 
@@ -18,12 +19,24 @@ class TaskName(NamedTuple):
     name: str
     slug: str
     tags: frozenset[str]
+    label: str  # what it is called, see `prefectish.slugs`
 
 
 class Input:
     """One edge into a step: where the state comes from and how it is read."""
 
-    __slots__ = ("allow_failure", "edge", "flattened", "given", "inside", "key", "mapped", "source", "source_slug")
+    __slots__ = (
+        "allow_failure",
+        "edge",
+        "flattened",
+        "given",
+        "inside",
+        "key",
+        "mapped",
+        "source",
+        "source_label",
+        "source_slug",
+    )
 
     def __init__(
         self,
@@ -44,21 +57,22 @@ class Input:
         # Number of the step it comes from; -1 where each row has a source of its own (the arguments of calls).
         self.source = source
         self.source_slug = upstream.slug
+        self.source_label = upstream.label
 
 
 class Step:
     """One task of the flow with everything the engine needs to know before the run."""
 
     __slots__ = (
-        "arrival", "by_position", "constants", "consumers", "fan_in", "group", "inputs", "literal", "mapped", "measure",
-        "name", "number", "origin", "slug", "domain", "shares_cache", "stage", "stands_in", "store", "task",
+        "arrival", "by_position", "constants", "consumers", "fan_in", "group", "inputs", "label", "literal", "mapped",
+        "measure", "name", "number", "origin", "slug", "domain", "shares_cache", "stage", "stands_in", "store", "task",
     )  # fmt: skip
 
     def __init__(
         self,
         number: int,
         task: Task,
-        slug: str,
+        name: TaskName,
         inputs: tuple[Input, ...],
         constants: Mapping[str, Any],
         by_position: tuple[str, ...] = (),
@@ -68,7 +82,8 @@ class Step:
         self.task = task
         self.origin = task  # the task of the flow, of which `task` is a copy if options are set around the run
         self.name: str = task.name
-        self.slug = slug
+        self.slug = name.slug
+        self.label = name.label  # what it is called in whatever a person reads
         self.inputs = inputs
         self.constants = constants
         self.fan_in = task._fan_in  # of a reduction: how many results one of its children combines; None for others
@@ -88,6 +103,10 @@ class Step:
         self.store: Result | None = None
         self.consumers: list[int] = []  # numbers of the steps that read it
 
+    def label_of(self, row: int) -> str:
+        """``load[17]`` for a child of a map, ``load`` for a single task."""
+        return child_label(self.label, row if self.mapped else None)
+
     @property
     def reduced(self) -> Input:
         """The input of a reduction whose children it combines."""
@@ -95,7 +114,7 @@ class Step:
 
     def __repr__(self) -> str:
         kind = "literal" if self.literal is not None else "mapped" if self.mapped else "single"
-        return f"<Step {self.number} {self.slug}: {kind}, group {self.group}, domain {self.domain}>"
+        return f"<Step {self.number} {self.label}: {kind}, group {self.group}, domain {self.domain}>"
 
 
 class MapSource(NamedTuple):

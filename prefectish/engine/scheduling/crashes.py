@@ -247,12 +247,11 @@ class CrashPolicy:
 
 def name_of(step_state: StepState, row: int) -> str:
     """Return the name of a child for a log line."""
-    name = step_state.step.name
-    return f"{name}[{row}]" if step_state.step.mapped else name
+    return step_state.step.label_of(row)
 
 
 def _crashed(step_state: StepState, row: int, lost: Lost) -> Crashed:
-    label = f"{step_state.step.slug}[{row}]" if step_state.step.mapped else step_state.step.slug
+    label = step_state.step.label_of(row)
     if lost.deaths:
         text = f"worker died {lost.deaths} time{'s' * (lost.deaths != 1)} while running {label}"
         if lost.detail:

@@ -322,7 +322,7 @@ class Dispatcher:
         for position, step_state in enumerate(chain.step_states):
             limit = step_state.step.task.map_timeout
             if limit is not None and step_state.step.mapped:
-                text = f"{step_state.step.slug} took longer than its map_timeout of {limit:g} s"
+                text = f"{step_state.step.label} took longer than its map_timeout of {limit:g} s"
                 due = now.seconds + limit
                 self.cancellation.ends[step_state.step.slug] = due, text
                 self.run_state.deadlines.at(due, partial(self.cancellation.map_timed_out, chain, position, text))

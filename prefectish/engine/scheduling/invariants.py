@@ -35,7 +35,7 @@ def _hold(condition: bool, what: str, where: str) -> None:
 
 def _check_chain(chain: StepChain) -> int:
     """Check the open rows of a chain; return the number of their jobs that are awaited."""
-    where = f"chain {chain.spec.ident} of {chain.step_states[0].step.slug}"
+    where = f"chain {chain.spec.ident} of {chain.step_states[0].step.label}"
     rows = chain.open_rows.single.values()
     bundles = chain.open_rows.bundles.values()
     _hold(chain.probing == sum(r.probing for r in rows), "probing is the number of rows that probe", where)
@@ -61,15 +61,15 @@ def _check_row(chain: StepChain, map_row: MapRow, where: str) -> int:
         children = step_state.children
         if children is not None:
             has_state = step_state.has(map_row.row)
-            _hold(not final >> position & 1 or has_state, f"{step_state.step.slug} is final and has a state", where)
+            _hold(not final >> position & 1 or has_state, f"{step_state.step.label} is final and has a state", where)
             _hold(
-                bool(final >> position & 1) or not has_state, f"{step_state.step.slug} has a state and is final", where
+                bool(final >> position & 1) or not has_state, f"{step_state.step.label} has a state and is final", where
             )
     return sum(bool(job.awaiting) for job in map_row.jobs)
 
 
 def _check_step(step_state: StepState) -> None:
-    children, where = step_state.children, step_state.step.slug
+    children, where = step_state.children, step_state.step.label
     if children is None or step_state.chain is None:
         return
     kinds = children.kinds()

@@ -53,7 +53,7 @@ class MapParents:
             self.changes.end_step(step_state, state)
             return False
         if warning:
-            logger.warning("%s: %s", step.slug, warning)
+            logger.warning("%s: %s", step.label, warning)
         self._widen(map_state, width, sources)
         mapped = Mapped("Mapped tasks submitted for execution.", n_map_states=map_state.width or 0)
         new = self.changes.notify(step_state, step_state.state, mapped)
@@ -206,7 +206,7 @@ def _iterator_fault(sources: Sequence[KnownSource]) -> State | None:
     mapped = [s for s in sources if s.input.mapped]
     if len(mapped) < 2 or not any(_is_iterator(s) for s in mapped):
         return None
-    lengths = ", ".join(f"{s.input.key or s.input.source_slug}={'?' if s.width is None else s.width}" for s in mapped)
+    lengths = ", ".join(f"{s.input.key or s.input.source_label}={'?' if s.width is None else s.width}" for s in mapped)
     text = (
         f"mapped inputs may differ in length: {lengths}; an iterator has none: pass list(...), or zip the inputs first"
     )

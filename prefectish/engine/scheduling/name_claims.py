@@ -70,7 +70,7 @@ class NameClaims:
                 for identity, found in resume_rules.kept_results(step.slug):
                     if isinstance(result := found.state._raw_result, Stored):
                         row = -1 if found.row is None or chain.map_state is None else found.row
-                        holder = Holder(step.number, row, f"the former {step.slug}")
+                        holder = Holder(step.number, row, step.slug, f"the former {step.label}")
                         step.storage.names.reserve(step.storage.store, result.location, identity, holder)
 
     def _claim_row(

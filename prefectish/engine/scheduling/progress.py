@@ -56,6 +56,7 @@ from prefectish.engine.state import Cancelled, Crashed, Failed, Paused, Resume, 
 from prefectish.engine.state_column import raw_results
 from prefectish.engine.task_states import RunStory, SlowChild
 from prefectish.engine.transitions import check, check_attempt, validating
+from prefectish.slugs import child_label
 
 
 class Progress:
@@ -215,7 +216,7 @@ class Progress:
             if (
                 record.begun and job.awaiting >> position & 1 and not step.task.state_handlers
             ):  # handlers may leave any state
-                check_attempt(job.starts.get(position, NOT_RUN), record.state, step.label(job.index))
+                check_attempt(job.starts.get(position, NOT_RUN), record.state, step.label_of(job.index))
 
     def validate(self) -> None:
         """Check the tables of the run against each other.
@@ -315,7 +316,7 @@ class Progress:
             (
                 chain.step_states[position].step.number,
                 map_row.row,
-                chain.spec.steps[position].label(-1 if chain.map_state is None else map_row.row),
+                chain.spec.steps[position].label_of(-1 if chain.map_state is None else map_row.row),
             )
             for chain in self.run_state.chains.values()
             for map_row in chain.open_rows.single.values()
@@ -434,8 +435,7 @@ def _checked(notify: Notify) -> Notify:
 
     def notify_checked(step_state: StepState, old: State, new: State) -> State:
         row = context.get("map_index") if step_state.step.mapped else None
-        slug = step_state.step.slug
-        check(old, new, slug if row is None else f"{slug}[{row}]")
+        check(old, new, child_label(step_state.step.label, row))
         return notify(step_state, old, new)
 
     return notify_checked

@@ -190,13 +190,13 @@ class ReadySteps:
         if map_state is None or not map_state.closed or chain.dependencies or not chain.readers:
             logger.warning(
                 "%s: priority by item needs a list that is at the client; rows start in map order",
-                chain.step_states[0].step.slug,
+                chain.step_states[0].step.label,
             )
             return None
         try:
             ranks = [self._rank(chain, priority, row) for row in range(map_state.width or 0)]
         except AttemptOverran as overrun:
-            logger.warning("%s: %s; rows start in map order", chain.step_states[0].step.slug, overrun)
+            logger.warning("%s: %s; rows start in map order", chain.step_states[0].step.label, overrun)
             return None
         return sorted(range(len(ranks)), key=lambda row: -ranks[row])
 
@@ -210,7 +210,7 @@ class ReadySteps:
         if isinstance(outcome, Error):
             if isinstance(outcome.exception, AttemptOverran):
                 raise outcome.exception
-            label = spec.label(row)
+            label = spec.label_of(row)
             logger.warning("%s: priority raised %s; it counts as 0", label, describe(outcome.exception))
             return 0.0
         rank: float = outcome.value
@@ -270,6 +270,7 @@ class ReadySteps:
             storage=self._storage(step),
             cache=CacheSpec(step.task, step.store, shared=step.shares_cache) if has_cache(step.task) else None,
             by_position=step.by_position,
+            label=step.label,
         )
 
     def _storage(self, step: Step) -> ResultStorage | None:

@@ -156,7 +156,7 @@ class ResumeRules:
             needed = position in found and self._is_needed(chain, position, found, plan, step_states)
             if needed and not found[position].readable:
                 del found[position]
-                self._warn_unreadable(chain.step_states[position].step.slug)
+                self._warn_unreadable(chain.step_states[position].step.label)
         return Kept(found, starts, rerun, unrecorded)
 
     def _find(self, chain: StepChain, slug: str, identity: ItemId, row: int) -> PreviousResult | None:
@@ -239,12 +239,12 @@ class ResumeRules:
         self._note_key(chain, map_row)
         return self._identity(chain, map_row.row)
 
-    def _warn_unreadable(self, slug: str) -> None:
+    def _warn_unreadable(self, label: str) -> None:
         """Warn once that a task runs again although it had ended, and why."""
-        if slug not in self._unreadable:
-            self._unreadable.add(slug)
+        if label not in self._unreadable:
+            self._unreadable.add(label)
             logger.warning(
-                "the result of %s was not stored, or cannot be read: it is computed again where it is needed", slug
+                "the result of %s was not stored, or cannot be read: it is computed again where it is needed", label
             )
 
     def _note_kept(self, step_state: StepState, row: int, record: PreviousResult) -> None:

@@ -145,7 +145,7 @@ class FailedRetrier:
             The step is none whose children can run again.
         """
         if step_state.final:
-            raise CannotRetry(f"{step_state.step.slug} has ended, and what follows it reads its results")
+            raise CannotRetry(f"{step_state.step.label} has ended, and what follows it reads its results")
         if step_state.map_state is not None and not step_state.map_state.domain.sources:
             raise CannotRetry("its failures were given to the flow function, call by call")
         numbers = self._numbers(step_state)
@@ -169,7 +169,7 @@ class FailedRetrier:
                     if i.source != source.number:
                         continue
                     if i.flattened and i.mapped:
-                        raise CannotRetry(f"{steps[number].slug} has taken the elements of {source.slug} already")
+                        raise CannotRetry(f"{steps[number].label} has taken the elements of {source.label} already")
                     reduces = steps[number].fan_in is not None and i is steps[number].reduced
                     if (i.mapped or reduces) and number not in numbers:
                         numbers.add(number)
@@ -177,13 +177,13 @@ class FailedRetrier:
         return numbers
 
     def _check_chain(self, step_state: StepState, chain: StepChain, positions: set[int]) -> None:
-        slug = step_state.step.slug
+        label = step_state.step.label
         if chain.admission_mode:
-            raise CannotRetry(f"{slug} was stopped")
+            raise CannotRetry(f"{label} was stopped")
         if chain.spec.steps[0].named_by_key:
-            raise CannotRetry(f"the names of results of {slug} count its items")
+            raise CannotRetry(f"the names of results of {label} count its items")
         if step_state.chain is not chain and len(positions) < len(chain.step_states):
-            raise CannotRetry(f"{chain.step_states[0].step.slug} travels with tasks that do not follow {slug}")
+            raise CannotRetry(f"{chain.step_states[0].step.label} travels with tasks that do not follow {label}")
 
     def _check(self, followers: dict[int, set[int]], row: int) -> None:
         """Refuse a row whose inputs are gone."""
@@ -200,7 +200,7 @@ class FailedRetrier:
         states = _children(source)
         state = states[row if source.step.mapped else 0] if states else None
         if state is not None and not is_here(state):
-            raise CannotRetry(f"the result of {source.step.slug} was released after its last consumer ran")
+            raise CannotRetry(f"the result of {source.step.label} was released after its last consumer ran")
 
     def _take_back(self, step_state: StepState, followers: dict[int, set[int]], row: int, now: Now) -> None:
         home = step_state.chain

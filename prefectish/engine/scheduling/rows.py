@@ -367,7 +367,9 @@ def attempt_log(chain: StepChain, map_row: MapRow, position: int, record: Record
     index = map_row.row if step.mapped else None
     name = record.state.context.get("task_run_name")
     assert record.lines is not None
-    return AttemptLog(step.number, step.slug, step.name, map_row.row, index, attempt, record.worker, name, record.lines)
+    return AttemptLog(
+        step.number, step.slug, step.name, step.label, map_row.row, index, attempt, record.worker, name, record.lines
+    )
 
 
 def _given(chain: StepChain, map_row: MapRow, positions: tuple[int, ...]) -> Mapping[int, State]:

@@ -48,14 +48,14 @@ class RecordedChanges(Changes):
     def submit_row(self, chain: StepChain, map_row: MapRow, job: Job, mask: int) -> None:
         """Note a job that carries steps of a row."""
         super().submit_row(chain, map_row, job, mask)
-        together = ", ".join(chain.spec.steps[p].slug for p in job.positions)
+        together = ", ".join(chain.spec.steps[p].label for p in job.positions)
         kind = ", alone" if job.solo else ", only to probe the cache" if job.probe_only else ""
         self._note_job("submitted", job, mask, f"job {job.submission} of its row: {together}{kind}")
 
     def open_bundle(self, chain: StepChain, bundle: Bundle) -> None:
         """Open rows that are submitted whole, and of which nothing else is known."""
         super().open_bundle(chain, bundle)
-        together = ", ".join(step.slug for step in bundle.chain.steps)
+        together = ", ".join(step.label for step in bundle.chain.steps)
         for row in bundle.rows:
             for step_state in chain.step_states:
                 self._note("submitted", step_state, row, f"job 0 of its row, in batch {bundle.number}: {together}")

@@ -62,6 +62,7 @@ def by_task(plan: Plan, states: Sequence[State], slowest: Sequence[SlowChild] = 
         frozenset(step.slug for step in steps if step.mapped),
         slowest,
         frozenset(step.slug for step in steps if step.literal is not None),
+        {step.slug: step.label for step in steps},
     )
 
 
@@ -85,6 +86,7 @@ def states_so_far(plan: Plan, step_states: Sequence[StepState]) -> TaskStates:
         arrows,
         frozenset(s.step.slug for s in known if s.step.mapped),
         given=frozenset(s.step.slug for s in known if s.step.literal is not None),
+        labels={s.step.slug: s.step.label for s in known},
     )
 
 

@@ -102,7 +102,7 @@ def _encoded(record: Record, chain: ChainSpec, position: int, index: int, verify
     if _is_sent_as_it_is(record.state):
         return record
     spec = chain.steps[position]
-    label = spec.label(index)
+    label = spec.label_of(index)
     if spec.limit is None or type(record.state._raw_result) in SIMPLE:
         state = encode_state(record.state, label, verify)
     else:
@@ -155,7 +155,7 @@ def _light(record: Record, position: int, call: Call, chain: ChainSpec | None) -
     nbytes = weight(record.state._raw_result)
     if nbytes <= call.keep or is_a(record.state._raw_result, EncodedError):
         return record
-    label = "an earlier step" if chain is None else chain.steps[position].label(call.index)
+    label = "an earlier step" if chain is None else chain.steps[position].label_of(call.index)
     return record.with_state(record.state.replace(result=Discarded(label, nbytes)))
 
 
@@ -365,7 +365,7 @@ def _used_up(chain: ChainSpec, last: int, large: Mapping[tuple[int, int], Any]) 
 
 def _discarded(record: Record, chain: ChainSpec, position: int, nbytes: int) -> Record:
     """Return a record without a large result that was read where it was made."""
-    return record.with_state(record.state.replace(result=Discarded(chain.steps[position].slug, nbytes)))
+    return record.with_state(record.state.replace(result=Discarded(chain.steps[position].label, nbytes)))
 
 
 def take_from_batch(

@@ -106,8 +106,8 @@ def place(spec: StepSpec, index: int, item: Any, run_count: int, run: Any) -> Pl
         error = found.exception
         if isinstance(error, AttemptOverran):
             return Record(error.state)
-        text = f"where {spec.label(index)} runs could not be asked: {describe(error)}"
-        return Record(Failed(text, encode_error(error, spec.label(index))))
+        text = f"where {spec.label_of(index)} runs could not be asked: {describe(error)}"
+        return Record(Failed(text, encode_error(error, spec.label_of(index))))
     placement: Placement = found.value
     return placement
 

@@ -436,7 +436,7 @@ def _unchecked_change(ctx: AttemptContext, old: State, new: State) -> tuple[Stat
 def _checked_change(ctx: AttemptContext, old: State, new: State) -> tuple[State, bool]:
     """Hold a change of state against the table before the handlers see it."""
     index = current().get("map_index")
-    check(old, new, ctx.spec.label(-1 if index is None else index))
+    check(old, new, ctx.spec.label_of(-1 if index is None else index))
     return _unchecked_change(ctx, old, new)
 
 
@@ -471,7 +471,7 @@ def _elements(ctx: AttemptContext, state: State) -> int:
     if width == SCALAR and ctx.spec.measure is not Measure.QUIETLY and not state.is_skipped():
         token = bind(ctx)
         text = "%s did not return an iterable but %s; flatten takes it as one element"
-        safely(ctx["logger"].warning, text, ctx["task_full_name"], type(state.result).__name__)
+        safely(ctx["logger"].warning, text, ctx.spec.label_of(ctx.index), type(state.result).__name__)
         unbind(token)
     return width
 

@@ -211,6 +211,7 @@ def child_logger(name: str, index: int | None) -> logging.Logger:
 _OWN: dict[str, Callable[[AttemptContext], Any]] = {
     "task_name": lambda ctx: ctx.spec.name,
     "task_slug": lambda ctx: ctx.spec.slug,
+    "task_label": lambda ctx: ctx.spec.label,
     "task_id": lambda ctx: ctx.spec.slug,
     "task_tags": lambda ctx: ctx.spec.task.tags,
     "task_full_name": _full_name,

@@ -149,7 +149,8 @@ def report(ctx: Any, done: float | None, total: float | None, message: str | Non
     _sent.last = place, now
     run, spec = ctx.run, ctx.spec
     index = ctx.index if spec.mapped else None
-    label = ctx["task_full_name"] if ctx.name is None else f"{ctx['task_full_name']} ({ctx.name})"
+    child = spec.label_of(ctx.index)
+    label = child if ctx.name is None else f"{child} ({ctx.name})"
     made = BodyProgress(spec.slug, index, label, done, total, message, spec.task.heartbeat_timeout)
     run_id = str(run.get("flow_run_id"))
     if run.get(OWNER) == process_id():

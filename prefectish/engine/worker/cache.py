@@ -167,7 +167,7 @@ def _arrived(task: Task, store: Result | None, name: str, states: list[Cached], 
 
 
 def _failed(ctx: AttemptContext, verb: str, error: BaseException) -> Failed:
-    return Failed(f"the cache of {ctx.spec.label(ctx.index)} could not be {verb}: {describe(error)}", error)
+    return Failed(f"the cache of {ctx.spec.label_of(ctx.index)} could not be {verb}: {describe(error)}", error)
 
 
 def by_own_clock(task: Task, state: State, now: datetime) -> State:

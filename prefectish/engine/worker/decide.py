@@ -134,7 +134,7 @@ def _before_combining(spec: StepSpec, upstream: Sequence[State]) -> Finish | Cal
     group = next(n for n, i in enumerate(spec.inputs) if i.key is not None)
     children = [child for child in getattr(upstream[group], "map_states", ()) if child is not None]
     if not children:
-        text = f"{spec.inputs[group].source_slug} is an empty map: there is nothing to combine"
+        text = f"{spec.inputs[group].source_label} is an empty map: there is nothing to combine"
         return Finish(Failed(text, ValueError(text)))
     kept = [child for child in children if child.is_successful() and not child.is_skipped()]
     if spec.task.skip_on_upstream_skip:
@@ -250,7 +250,7 @@ def _unread(key: str, error: BaseException) -> Failed:
 
 def _withheld(spec: StepSpec, inputs: dict[str, Any]) -> Finish:
     """Return how to build a value of which a part is secret; it is built once here, so that an error shows here."""
-    result = LazySecret(spec.task.run, inputs, spec.slug)
+    result = LazySecret(spec.task.run, inputs, spec.label)
     made = capture(result.get)
     if isinstance(made, Error):
         return Finish(Failed(failure_text(made.exception), made.exception), made.exception)
@@ -390,7 +390,7 @@ def retry(
     if task.retry_condition_fn is not None:
         asked = capture(task.retry_condition_fn, task, RunFacts.here(), state)
         if isinstance(asked, Error):
-            text = f"retry_condition_fn of {spec.slug} failed: {describe(asked.exception)}"
+            text = f"retry_condition_fn of {spec.label} failed: {describe(asked.exception)}"
             return Failed(text, asked.exception)
         if not asked.value:
             return None
@@ -404,7 +404,7 @@ def retry(
         random=random,
     )
     if isinstance(delay, Error):
-        text = f"retry delay of {spec.slug} could not be computed: {describe(delay.exception)}"
+        text = f"retry delay of {spec.label} could not be computed: {describe(delay.exception)}"
         return Failed(f"{text}{after_earlier(delay.exception, error)}", delay.exception)
     text = f"Retrying Task (after attempt {run_count} of {task.max_retries + 1})"
     return Retrying(text, state._raw_result, start_time=later(now(), delay.value), run_count=run_count)

@@ -39,7 +39,7 @@ def complaint(ctx: AttemptContext, names: list[str]) -> str:
     """Return what is wrong with a body that changed these arguments."""
     which = " and ".join(map(repr, names))
     word = "argument" if len(names) == 1 else "arguments"
-    label = ctx.spec.label(ctx.index)
+    label = ctx.spec.label_of(ctx.index)
     return f"the body of {label} changed its {word} {which}, which other tasks may read; change a copy of it"
 
 

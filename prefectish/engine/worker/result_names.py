@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from prefectish.engine.capture import Value, capture
 from prefectish.results.base import file_of, is_folder
+from prefectish.slugs import child_label
 
 if TYPE_CHECKING:
     from prefectish.results.base import Result
@@ -31,13 +32,14 @@ class Holder(NamedTuple):
     step: int
     row: int
     slug: str
+    task: str  # what its task is called
     #: The name, where it is another one than was asked for: one of them is a folder in which the other one lies.
     beside: str | None = None
 
     @property
     def label(self) -> str:
         """What the child is called in messages."""
-        return self.slug if self.row < 0 else f"{self.slug}[{self.row}]"
+        return child_label(self.task, None if self.row < 0 else self.row)
 
 
 class NameTable:
@@ -97,7 +99,7 @@ def take_in_store(store: Result, folder: str, name: str, child: Holder) -> Holde
         First part of every place of the run.
     """
     place = _folder_of(folder, name)
-    store.write(f"{place}/{_file_of(child)}", b"", {"slug": child.slug, "name": name})
+    store.write(f"{place}/{_file_of(child)}", b"", {"slug": child.slug, "task": child.task, "name": name})
     return lower_in_store(store, folder, name, child)
 
 
@@ -116,8 +118,9 @@ def lower_in_store(store: Result, folder: str, name: str, child: Holder) -> Hold
     if (int(step), int(index) - 1) >= child[:2]:
         return None
     facts = capture(store.facts, found)
-    slug = facts.value.get("slug", "another task") if isinstance(facts, Value) else "another task"
-    return Holder(int(step), int(index) - 1, slug)
+    known = facts.value if isinstance(facts, Value) else {}
+    slug = known.get("slug", "another task")
+    return Holder(int(step), int(index) - 1, slug, known.get("task", slug))
 
 
 def _file_of(child: Holder) -> str:
@@ -134,5 +137,5 @@ def taken_text(name: str, holder: Holder, child: Holder, is_target: bool) -> str
     if holder.beside is not None:
         why = f"{name!r} cannot be a file beside {holder.beside!r}, where {holder.label} keeps its result"
         return f"{why}: one is a folder that the other one lies in; end the {what} with a suffix such as .pickle"
-    fields = "${item_key} or ${map_index}" if holder.slug.endswith(child.slug) else "${task_slug}"
+    fields = "${item_key} or ${map_index}" if holder.slug == child.slug else "${task_slug}"
     return f"{name!r} is where {holder.label} keeps its result, not {child.label}; put {fields} into the {what}"

@@ -89,7 +89,7 @@ def end(storage: ResultStorage, ctx: AttemptContext, state: State) -> None:
     outcome = capture(notes.write, storage.store, f"{storage.own_place(ctx)}.ended", shown, label)
     if isinstance(outcome, Error):
         text = "Task %r: how it ended could not be stored: %s; if its worker dies now it counts as lost"
-        ctx["logger"].warning(text, ctx["task_full_name"], describe(outcome.exception))
+        ctx["logger"].warning(text, label_of(ctx), describe(outcome.exception))
 
 
 def _lost(ctx: AttemptContext, mark: Mapping[str, Any]) -> Crashed:

@@ -33,7 +33,7 @@ from prefectish.engine.worker.result_names import (
     take_in_store,
     taken_text,
 )
-from prefectish.engine.worker.stored_result import ATTEMPT, NOTHING, Stored
+from prefectish.engine.worker.stored_result import ATTEMPT, NOTHING, TASK, Stored
 from prefectish.engine.worker.template_fields import TemplateFields
 from prefectish.errors import ResultCorrupt, describe, text_of
 from prefectish.kinds import is_a
@@ -214,13 +214,14 @@ class ResultStorage:
         """Return the other child of this run whose result is at a name, None if there is none."""
         if not self.store.exists(name):
             return None
-        found = capture(lambda: self.store.facts(name).get(ATTEMPT))  # a damaged one counts as free
-        writer = found.value if isinstance(found, Value) else None
+        found = capture(self.store.facts, name)  # a damaged one counts as free
+        facts = found.value if isinstance(found, Value) else {}
+        writer = facts.get(ATTEMPT)
         if not isinstance(writer, str) or not writer.startswith(f"{self.folder}/"):
             return None
         slug, _, index = writer.removeprefix(f"{self.folder}/").rpartition(".")[0].rpartition("/")
-        holder = Holder(-1, -1 if index == "single" else int(index), slug)
-        return None if holder[1:] == child[1:] else holder
+        holder = Holder(-1, -1 if index == "single" else int(index), slug, facts.get(TASK, slug))
+        return None if holder[1:3] == child[1:3] else holder
 
     def record_outcome(self, ctx: AttemptContext, state: State) -> None:
         """Store how an attempt ended that stored no result: it failed, or there was none.
@@ -235,7 +236,7 @@ class ResultStorage:
         outcome = capture(notes.write, self.store, self.own_place(ctx), shown, label_of(ctx), self._item(ctx))
         if isinstance(outcome, Error):
             text = "Task %r: how it ended could not be stored: %s; if its worker dies now it runs again"
-            ctx["logger"].warning(text, ctx["task_full_name"], describe(outcome.exception))
+            ctx["logger"].warning(text, label_of(ctx), describe(outcome.exception))
 
     def target_state(self, ctx: AttemptContext, inputs: dict[str, Any]) -> State | None:
         """Return Cached with the value at the target, Failed if it cannot be read, None if there is none."""
@@ -276,7 +277,7 @@ class ResultStorage:
         location = (
             self.store.save(own, value, self._item(ctx))
             if chosen is None
-            else self.store.save(chosen, value, {ATTEMPT: own, **self._item(ctx)})
+            else self.store.save(chosen, value, {ATTEMPT: own, TASK: ctx.spec.label, **self._item(ctx)})
         )
         run_id = None if chosen is None else self.run_id
         return Stored(self.store, location, label_of(ctx), _small(value), value, run_id)
@@ -303,12 +304,12 @@ def _small(value: Any) -> Any:
 
 def holder_of(ctx: AttemptContext) -> Holder:
     """Return the child of an attempt as the holder of a name."""
-    return Holder(ctx.spec.number, ctx.index, ctx.spec.slug)
+    return Holder(ctx.spec.number, ctx.index, ctx.spec.slug, ctx.spec.label)
 
 
 def label_of(ctx: AttemptContext) -> str:
     """Return what an attempt is called in messages."""
-    return ctx.spec.label(ctx.index)
+    return ctx.spec.label_of(ctx.index)
 
 
 def failed(text: str, error: BaseException) -> Failed:

@@ -21,6 +21,8 @@ NOTHING = object()
 _OURS = "prefectish.results."
 #: Header of a stored result whose name the user chose: the attempt that wrote it.
 ATTEMPT = "attempt"
+#: Fact of a stored result: what the task is called that wrote it.
+TASK = "task"
 
 
 class Stored(Deferred):

@@ -252,7 +252,7 @@ def _in_side_thread(call: Callable[[], Value | Error], limit: float, ctx: Attemp
         ctx["logger"].warning(
             "Task %r: timed out after %g s, but its thread still runs; its result will be thrown away. Threads left "
             'behind in this process: %d. With isolation="process" the body would be ended',
-            ctx["task_full_name"], limit, count,
+            ctx.spec.label_of(ctx.index), limit, count,
         )  # fmt: skip
     else:
         _log_stopped(ctx, limit)
@@ -261,7 +261,7 @@ def _in_side_thread(call: Callable[[], Value | Error], limit: float, ctx: Attemp
 
 def _log_stopped(ctx: AttemptContext, limit: float) -> None:
     """Warn that a body was ended at its limit."""
-    ctx["logger"].warning("Task %r: timed out after %g s and was stopped", ctx["task_full_name"], limit)
+    ctx["logger"].warning("Task %r: timed out after %g s and was stopped", ctx.spec.label_of(ctx.index), limit)
 
 
 # -- by SIGALRM --------------------------------------------------------------------------------------------------------

@@ -21,6 +21,7 @@ from types import TracebackType
 from prefectish import config
 from prefectish.engine.context import current
 from prefectish.errors import text_of
+from prefectish.slugs import child_label
 
 #: Modules whose frames only lead to a body and are removed; below the first frame of the user they stay.
 _LEADING = ("prefectish", "asyncio", "concurrent", "contextlib", "threading")
@@ -123,9 +124,9 @@ class NoTerminal(RuntimeError):
 
 def _instead(what: str) -> str:
     known = current()
-    name, index = known.get("task_name", "task"), known.get("map_index")
-    child = f"{name!r}, {0 if index is None else index}"
-    label = known.get("task_full_name", name)
+    task, index = known.get("task_label", "task"), known.get("map_index")
+    child = f"{task!r}, {0 if index is None else index}"
+    label = child_label(task, index)
     return (
         f"{what} in {label}: this process has no terminal; run the flow with LocalExecutor(), or only this child, in "
         f'your own process: history.run("{known.get("flow_run_id", "last")}").child({child}).replay(pdb=True)'

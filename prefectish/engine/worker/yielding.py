@@ -173,4 +173,4 @@ def _feed_of(ctx: Any) -> _Feed | None:
             return None
         return _Feed(receiver.take, place, None, receiver.at_once)
     send = run[SENDER](run_id) if SENDER in run else None
-    return None if send is None else _Feed(send, place, ctx.spec.label(ctx.index), False)
+    return None if send is None else _Feed(send, place, ctx.spec.label_of(ctx.index), False)

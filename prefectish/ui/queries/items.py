@@ -176,7 +176,10 @@ def _source_of(traceback: str | None) -> dict[str, Any]:
 
 def _replay(run: RunRow, slug: str, item: ItemRef, source: Source) -> str:
     """Return the command that runs an item again in a debugger; code, if the history does not know its flow."""
-    given = [json.dumps(text, ensure_ascii=False) for text in (run.id, source.store.location, slug, run.source or "")]
+    given = [
+        json.dumps(text, ensure_ascii=False)
+        for text in (run.id, source.store.location, run.label_of(slug), run.source or "")
+    ]
     run_id, store, task, flow = given  # in double quotes, which a shell leaves alone between single ones
     find = f"history.run({run_id}, store={store}).child({task}, {item.row})"
     if run.source is None:

@@ -11,9 +11,11 @@ from prefectish.engine.driver import active_runs
 from prefectish.engine.scheduling.causes import cause_of
 from prefectish.engine.scheduling.verdict import expand
 from prefectish.engine.state import Failed, Mapped, State, TriggerFailed
+from prefectish.engine.task_states import labels_of
 from prefectish.next_command import NextCommand
 from prefectish.parameters import Parameter
 from prefectish.secrets.masking import mask
+from prefectish.slugs import child_label
 from prefectish.tasks.secrets import SecretBase
 
 #: Maximum number of tasks, causes, children named for each, and failures read.
@@ -74,10 +76,11 @@ def _again(run_id: str) -> list[str]:
 
 def _tasks(states: Mapping[Any, State]) -> list[str]:
     """Return a line for each task, those with failures first, without parameters and secrets."""
+    called = _called(states)
     rows = [(t, _counts(own)) for t, own in states.items() if not (t.auto_generated or isinstance(t, _SOURCES))]
     failed = {t: any(child.is_failed() for child in expand(states[t])) for t, _ in rows}
     rows.sort(key=lambda row: not failed[row[0]])
-    lines = [f"{task.name}: {_counts_text(counts)}" for task, counts in rows[:MAX_TASKS]]
+    lines = [f"{called[task]}: {_counts_text(counts)}" for task, counts in rows[:MAX_TASKS]]
     return lines + ([f"and {len(rows) - MAX_TASKS:,} more tasks"] if len(rows) > MAX_TASKS else [])
 
 
@@ -98,12 +101,18 @@ def _causes(states: Mapping[Any, State]) -> list[str]:
     return lines
 
 
+def _called(states: Mapping[Any, State]) -> dict[Any, str]:
+    """Return what each task is called."""
+    return dict(zip(states, labels_of(states).values(), strict=True))
+
+
 def _failures(states: Mapping[Any, State]) -> Iterator[tuple[str, State]]:
+    called = _called(states)
     for task, state in states.items():
         children = state.map_states if isinstance(state, Mapped) else None
         for index, child in enumerate([state] if children is None else children):
             if child is not None and child.is_failed() and not isinstance(child, TriggerFailed):
-                yield task.name if children is None else f"{task.name}[{index}]", child
+                yield child_label(called[task], None if children is None else index), child
 
 
 def _counts(state: State) -> Counter[str]:

@@ -59,7 +59,7 @@ def call_isolated(ctx: AttemptContext, inputs: dict[str, Any], limit: float | No
 
 
 def _call(ctx: AttemptContext, inputs: dict[str, Any], limit: float | None) -> Value | Error:
-    label = ctx.spec.label(ctx.index)
+    label = ctx.spec.label_of(ctx.index)
     try:
         request = _request(ctx, inputs, label)
     except _Unpackable as fault:
@@ -108,7 +108,7 @@ def _request(ctx: AttemptContext, inputs: dict[str, Any], label: str) -> bytes:
             "logger": (ctx.spec.name, ctx.index if ctx.spec.mapped else None),
             "by_position": ctx.spec.by_position,
             "context": _portable(ctx),
-            "body": _packed(_without_engine_options(ctx.spec.task), f"task {ctx.spec.slug}", {}),
+            "body": _packed(_without_engine_options(ctx.spec.task), f"task {ctx.spec.label}", {}),
             "inputs": _packed(inputs, None, {name: f"argument {name!r} of {label}" for name in inputs}),
         }
     )
@@ -229,7 +229,8 @@ class _IsolatedCall:
         """Wait until the process exits if it has answered, else kill it."""
         if self.answer is not None and not self._gone(LINGER_SECONDS):
             self.ctx["logger"].warning(
-                "Task %r: its process did not end after the body had, and was killed", self.ctx["task_full_name"]
+                "Task %r: its process did not end after the body had, and was killed",
+                self.ctx.spec.label_of(self.ctx.index),
             )
         if self.answer is None or self.process.poll() is None:
             kill_tree(self.process.pid)

@@ -143,6 +143,7 @@ def _mark(record: logging.LogRecord, attempt: AttemptContext) -> None:
     record.flow_run_id = attempt.run.get("flow_run_id")
     record.task_name = spec.name
     record.task_slug = spec.slug
+    record.task_label = spec.label
     record.map_index = attempt.index if attempt.index >= 0 else None  # that of a call, too
     record.task_run_name = attempt.name
     text = record.getMessage()

@@ -7,12 +7,10 @@ import sys
 import threading
 import time
 from collections import Counter, OrderedDict
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 from prefectish.engine.context import get_logger, logger_name
 from prefectish.engine.jobs.log_lines import one_line
-from prefectish.slugs import Labels
+from prefectish.slugs import child_label
 
 #: Lines of one map that the console shows if logging is not configured.
 LINES = 100
@@ -44,24 +42,6 @@ class Counts:
 
 
 _lines = Counts()
-#: What the tasks of the runs that this process drives are called.
-_labels: dict[str, Labels] = {}
-
-
-@contextmanager
-def calling(run_id: str, labels: Labels) -> Iterator[None]:
-    """Call the tasks of a run as its record does, while it is active."""
-    _labels[run_id] = labels
-    try:
-        yield
-    finally:
-        _labels.pop(run_id, None)
-
-
-def called(run_id: str, slug: str, name: str) -> str:
-    """Return what a task of a run is called: where it is driven, its slug if others have its name."""
-    labels = _labels.get(run_id)
-    return name if labels is None else labels.of(slug, name)
 
 
 def is_handled(name: str, but: logging.Handler | None = None) -> bool:
@@ -103,9 +83,8 @@ def _where(record: logging.LogRecord) -> str:
     name: str = getattr(record, "task_name", "")
     index: int | None = getattr(record, "map_index", None)
     run_name: str | None = getattr(record, "task_run_name", None)
-    slug: str | None = getattr(record, "task_slug", None)
-    label = name if slug is None else called(str(getattr(record, "flow_run_id", None)), slug, name)
-    child = f"{label}{'' if index is None else f'[{index}]'}{'' if run_name is None else f' ({run_name})'}"
+    label: str = getattr(record, "task_label", name)
+    child = f"{child_label(label, index)}{'' if run_name is None else f' ({run_name})'}"
     logger = record.name.removeprefix(logger_name(""))
     return one_line(child if logger.startswith(name) else f"{child} {logger}")
 

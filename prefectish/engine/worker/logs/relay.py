@@ -34,6 +34,8 @@ class AttemptLog(NamedTuple):
         Number and name of the task in the plan.
     name
         Of the task, as loggers have it.
+    label
+        What the task is called in the line.
     row
         Position of the child.
     map_index
@@ -49,6 +51,7 @@ class AttemptLog(NamedTuple):
     step: int
     slug: str
     name: str
+    label: str
     row: int
     map_index: int | None
     attempt: int
@@ -141,6 +144,7 @@ def replay_log_records(log: AttemptLog, run_id: str) -> None:
                 "flow_run_id": run_id,
                 "task_name": log.name,
                 "task_slug": log.slug,
+                "task_label": log.label,
                 "map_index": log.map_index,
                 "task_run_name": log.run_name,
                 "processName": log.worker,
