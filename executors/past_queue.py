@@ -50,6 +50,7 @@ class PastQueue(SchedulerPlugin):  # type: ignore[misc]  # distributed has no ty
                 # After this call it is known which of the tasks wait.
                 asyncio.get_running_loop().call_soon(give_way, scheduler, about.get("tasks", ()))
             return
+        self._watch(scheduler)
         run, ahead = next(iter(told.values()))
         tasks = [task for key in told if (task := scheduler.tasks.get(key)) is not None and is_first(task)]
         tasks.sort(key=attrgetter("priority"))
@@ -71,23 +72,30 @@ class PastQueue(SchedulerPlugin):  # type: ignore[misc]  # distributed has no ty
                 placed.append(task)
         # After this call the scheduler gives the tasks to the workers, before it does anything else.
         asyncio.get_running_loop().call_soon(set_free, placed)
-        if not self._is_looking:
-            self._is_looking = True
-            scheduler.loop.call_later(LOOK_INTERVAL, self._look, scheduler)
         if waiting:
             again = dict.fromkeys((task.key for task in waiting if task.worker_restrictions), "released")
             scheduler.transitions(again, stimulus_id=f"{self.name}-{time.time()}")
 
+    def _watch(self, scheduler: Any) -> None:
+        if not self._is_looking and "stealing" in scheduler.extensions:
+            self._is_looking = True
+            scheduler.loop.call_later(LOOK_INTERVAL, self._look, scheduler)
+
     def _look(self, scheduler: Any) -> None:
-        """Move what waits behind long bodies, and on paused workers, as work stealing does, now and later."""
-        self._is_looking = any(is_short(task) for w in scheduler.workers.values() for task in w.processing)
+        """Move what waits behind long bodies, and on paused workers, as work stealing does, now and later.
+
+        Dask gives a thread a task or two more than it runs, too, whatever they take, and leaves there what takes less
+        time than the bytes that it reads: its function.
+        """
+        given = (task for w in scheduler.workers.values() for task in w.processing)
+        self._is_looking = bool(scheduler.queued or scheduler.unrunnable) or any(map(is_movable, given))
         if not self._is_looking:
             return
         stealing = scheduler.extensions["stealing"]
         scheduler.loop.call_later(LOOK_INTERVAL, self._look, scheduler)
         held_up = [w for w in scheduler.workers.values() if w not in scheduler.running or is_worker_held_up(w)]
-        stuck = [task for w in held_up for task in w.processing if task not in w.executing and is_short(task)]
-        thieves = spread(len(stuck), rooms_of(scheduler), max(map(ahead_of, stuck), default=0))
+        stuck = [task for w in held_up for task in w.processing if task not in w.executing and is_movable(task)]
+        thieves = spread(len(stuck), rooms_of(scheduler), max(map(ahead_of, stuck), default=0) or 1)
         for task, thief in zip(stuck, thieves, strict=False):
             stealing.move_task_request(task, task.processing_on, scheduler.workers[thief])
 
@@ -117,6 +125,11 @@ def run_of(task: Any) -> Any:
 def is_short(task: Any) -> bool:
     """Whether a task may be given to a worker ahead of its turn."""
     return run_of(task) is not None and ahead_of(task) > 0
+
+
+def is_movable(task: Any) -> bool:
+    """Whether a task may be moved to another worker: a short child, or one that takes no values along."""
+    return is_short(task) or (run_of(task) is not None and is_first(task))
 
 
 def ahead_of(task: Any) -> int:

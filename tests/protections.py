@@ -667,7 +667,7 @@ OFF = (
          "prefectish.executors.past_queue:PastQueue._place": past_an_empty_queue,
          # On a busy machine its bodies take too long to count as short, and nothing needs the protection.
          "prefectish.engine.scheduling.ahead:children_ahead": instead(lambda mean: 25)}, limit=90),
-    Off("W28", "test_faults_ahead.py::test_w28_no_short_child_waits_behind_a_long_one[graph]",
+    Off("W28", "test_faults_ahead.py::test_w28_no_short_child_waits_behind_a_long_one[graph-ahead]",
         "what waits behind a long body is moved", {"prefectish.executors.past_queue:PastQueue._look": nothing},
         limit=90),
     Off("W29", f"{STREAMS}test_w29_combine_that_always_kills_its_process_crashes_and_others_end[graph-dask]",

@@ -43,7 +43,9 @@ class FakeScheduler:
         self.running = {w if isinstance(w, FakeWorker) else FakeWorker(w) for w in workers}
         self.workers = {w.address: w for w in self.running}
         self.replanned = {}
-        self.loop = SimpleNamespace(call_later=lambda *call: None)
+        self.unrunnable = {}
+        self.later = []
+        self.loop = SimpleNamespace(call_later=lambda delay, *call: self.later.append(call))
 
     def transitions(self, recommendations, stimulus_id):
         self.replanned |= recommendations
@@ -187,6 +189,40 @@ def test_task_that_was_given_a_place_meanwhile_keeps_it():
     task.worker_restrictions = {"a"}
     release(FakeScheduler(), [task])
     assert task.worker_restrictions == {"a"}
+
+
+@pytest.mark.parametrize("ahead", [64, 0])
+def test_child_behind_a_long_body_is_moved_whatever_children_take(ahead):
+    long, steps = FakeTask(("load-1-r", 0, 0), 0, "r", ahead), SimpleNamespace(key=("prefectish-steps-r", 1, 0))
+    behind = FakeTask(("load-1-r", 1, 0), 1, "r", ahead, dependencies=[steps])
+    reader = FakeTask(("save-2-r", 0, 0), 2, "r", 0, dependencies=[long])
+    held = FakeWorker("held", executing={long: 99.0})
+    held.processing |= {behind, reader, FakeTask("f", 3)}
+    for task in held.processing:
+        task.processing_on = held
+    scheduler = FakeScheduler(workers=[held, FakeWorker("free")])
+    moved = []
+    stealing = SimpleNamespace(move_task_request=lambda task, victim, thief: moved.append((task, victim, thief)))
+    scheduler.extensions = {"stealing": stealing}
+    submit(scheduler, children(1, first=2), ahead=ahead)
+    ((look, *arguments),) = scheduler.later
+    look(*arguments)
+    assert moved == [(behind, held, scheduler.workers["free"])]
+    assert len(scheduler.later) == 2, "it looks again while there are any"
+
+
+@pytest.mark.parametrize("waits", ["queued", "unrunnable"])
+def test_workers_are_looked_at_until_nothing_is_left_that_may_come_to_them(waits):
+    scheduler = FakeScheduler()
+    submit(scheduler, children(1))
+    setattr(scheduler, waits, {FakeTask("f", 0)})
+    look, *arguments = scheduler.later.pop()
+    look(*arguments)
+    assert len(scheduler.later) == 1
+    setattr(scheduler, waits, {})
+    look, *arguments = scheduler.later.pop()
+    look(*arguments)
+    assert not scheduler.later
 
 
 @pytest.mark.parametrize("name", ["transitions", "add_plugin"])
