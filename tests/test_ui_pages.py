@@ -327,6 +327,40 @@ def test_a_run_that_was_resumed_shows_its_newest_items(tmp_path: Path) -> None:
         assert set(states) == {history.schema.CODES["Success"] + 1}
 
 
+def test_an_item_that_runs_again_in_a_resumed_run_is_counted_once(tmp_path: Path) -> None:
+    gate, begun, failing = threading.Event(), threading.Event(), {3}
+
+    def body(x: int) -> int:
+        if x in failing:
+            raise OSError(x)
+        if x == 3:
+            begun.set()
+            gate.wait(90)
+        return x
+
+    with Flow("again") as flow:
+        task(body, name="load").map(list(range(6)))
+    path = tmp_path / "h.db"
+    run = flow.run(history=path, progress=False).context["flow_run_id"]
+    failing.clear()
+    options = {"history": path, "retry_failed": True, "progress": False}
+    resuming = threading.Thread(target=flow.resume, args=(run,), kwargs=options)
+    resuming.start()
+    try:
+        assert begun.wait(90)
+        with browser(path) as client:
+
+            def counted() -> Any:
+                (task,) = client.get(f"/api/runs/{run}").json()["tasks"]
+                return {count["state"]: count["number"] for count in task["counts"]} if task["running"] else None
+
+            assert until(counted, 90) == {"Success": 5, "Running": 1}
+            assert list(client.get(f"/api/runs/{run}/tasks/0/picture").content)[3] == 255
+    finally:
+        gate.set()
+        resuming.join(90)
+
+
 def test_an_empty_history_says_what_to_do_next(tmp_path: Path) -> None:
     with browser(tmp_path / "new.db") as client:
         assert "run" in client.get("/").text

@@ -124,6 +124,7 @@ def test_chart_of_a_track_takes_one_piece_for_equal_values() -> None:
         ("Mapped", {"Success": 9, "TriggerFailed": 1000}, False, "Failed, 1,000 of 1,009"),
         ("Mapped", {"Success": 9, "Cached": 3}, False, "Success"),
         ("Mapped", {"Success": 9, "Skipped": 3}, False, "Mapped"),
+        ("Mapped", {"Success": 9, "Cancelled": 30}, False, "Cancelled, 30 of 39"),
         ("Running", {"Success": 9, "Failed": 3, "Pending": 1}, True, "Running, 3 failed"),
         ("Pending", {}, True, "Pending"),
     ],

@@ -91,6 +91,8 @@ def _color(task: TaskRow) -> str | None:
     if task.is_map:
         if task.failed:
             return color_of("Failed")
+        if task.state == "Mapped" and any(count.state == "Cancelled" for count in task.counts):
+            return color_of("Cancelled")
         return color_of("Success") if task.state else color_of("Running") if task.done or task.running else None
     return color_of(task.state) if task.state else color_of("Running") if task.running else None
 

@@ -8,7 +8,7 @@ counts are made of.
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Text, case, func, literal_column, select
@@ -60,11 +60,11 @@ class Picture:
         self._full: set[int] = set()  # pieces in which all items have ended
         self._lock = threading.Lock()
 
-    def counts(self) -> dict[str, int]:
-        """Return how many items have ended in which state."""
-        states = self.states
+    def counts(self, running: Sequence[int] = ()) -> dict[str, int]:
+        """Return how many items have ended in which state, and how many are "Running"."""
+        states = self.with_running(running) if running else self.states
         found = {name: states.count(code + OFFSET) for code, name in enumerate(schema.STATES)}
-        return {name: number for name, number in found.items() if number}
+        return {name: number for name, number in {**found, "Running": states.count(RUNNING)}.items() if number}
 
     def refresh(self, source: Source, is_whole: bool) -> None:
         """Read what has changed; `is_whole` says that all that counts of a resumed run is in its last part."""
@@ -126,13 +126,13 @@ class Picture:
             self.states[row.row] = row.state + OFFSET
             self._note(None if row.seconds is None else row.at - row.seconds, row.at, row.seconds)
 
-    def with_running(self, rows: list[int]) -> bytes:
-        """Return the states, with items marked that are running."""
+    def with_running(self, rows: Sequence[int]) -> bytes:
+        """Return the states, with items marked that are running: of a resumed run, also those that run again."""
         found = bytearray(self.states)
         if rows:
             found.extend(bytes(max(0, max(rows) + 1 - len(found))))
         for row in rows:
-            if found[row] == OPEN:
+            if found[row] == OPEN or self._run.part:
                 found[row] = RUNNING
         return bytes(found)
 

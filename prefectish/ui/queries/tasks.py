@@ -137,10 +137,9 @@ def _said(run: RunRow) -> Mapping[str, str]:
 
 def map_row(source: Source, run: RunRow, row: Any, picture: Picture | None, said: str | None = None) -> TaskRow:
     """Return how far a map is; what failed is known also while the rest is read."""
-    counts = {} if picture is None else picture.counts()
-    if picture is None:
-        counts = _failed_of(source, run, row.step)
-    running = len(running_rows(row)) if run.ended is None else 0
+    rows = running_rows(row) if run.ended is None else []
+    counts = _failed_of(source, run, row.step) if picture is None else picture.counts(rows)
+    running = counts.pop("Running", 0) if picture is not None else len(rows)
     done = sum(counts.values())
     is_over = row.state is not None or run.ended is not None
     total = row.width if row.width is not None else (done if is_over and picture is not None else None)
