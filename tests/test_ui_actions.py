@@ -65,8 +65,8 @@ class Live:
             return str(pause_task("how many?", input=int))
 
         with Flow("live") as flow:
-            task(load, name="load", tags=["db"]).map(list(range(8)))
-            task(ask, name="ask")()
+            task(load, name="load").map(list(range(8)))
+            task(ask, name="ask", tags=["db"])()
         self.store = store
         self.handle: RunHandle = flow.start(executor=LocalDaskExecutor(num_workers=3), history=store)  # type: ignore[assignment]
         self.run = str(self.handle.id)
