@@ -7,6 +7,7 @@ import os
 import sqlite3
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from functools import partial
@@ -42,16 +43,21 @@ RETRY_INTERVAL = 0.5
 #: Schema of the tables on a server, so that they do not collide with others.
 NAMESPACE = "prefectish"
 JOURNALS = ("wal", "delete")
+#: Histories that keep their connections, and statements made for them, at once; others open them again when used.
+MOST_CONNECTED = 8
 _stores: dict[tuple[int, str], HistoryStore] = {}
+_connected: dict[HistoryStore, None] = {}  # those used last come last
 _lock = threading.Lock()
 
 
-class HistoryStore:
+class HistoryStore(ABC):
     """An open history; cached by location and process."""
 
     location: str  # path of the file, or URL without its password
     is_file: bool  # whether it is a SQLite file; else it is on a server
     engine: Engine
+    process = 0  # that opened it; a forked one must leave its connections alone
+    is_connected = False  # whether it may keep connections
 
     @property
     def address(self) -> str:
@@ -70,14 +76,30 @@ class HistoryStore:
         """
         if not self.is_there():
             raise HistoryWriteError(f"history {self.location} was deleted or replaced since it was opened")
-        with self.translated_errors(), self.engine.begin() as connection:
+        with self.translated_errors(), self._connecting().begin() as connection:
             yield connection
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
         """Open a transaction that only reads and does not block writers; HistoryWriteError if it cannot be reached."""
-        with self.translated_errors(), self.engine.connect() as connection:
+        with self.translated_errors(), self._connecting().connect() as connection:
             yield connection.execution_options(prefectish_reads=True)
+
+    def _connecting(self) -> Engine:
+        if not self.is_connected:
+            with _lock:
+                _keep_connected(self)
+        return self.engine
+
+    def disconnect(self) -> None:
+        """Let go of connections that are not in use, and of statements made for them, which take more memory."""
+        self.is_connected = False
+        used, self.engine = self.engine, self._new_engine()
+        used.dispose()
+
+    @abstractmethod
+    def _new_engine(self) -> Engine:
+        """Return what connects to it."""
 
     @contextmanager
     def translated_errors(self) -> Iterator[None]:
@@ -163,7 +185,7 @@ class FileStore(HistoryStore):
         with self.translated_errors():
             if version < schema.VERSION:
                 self._make()
-            self.engine = self._engine(self._tune)
+            self.engine = self._new_engine()
             self.engine.connect().close()
         self._file = self._found()
 
@@ -233,6 +255,9 @@ class FileStore(HistoryStore):
         except OSError as error:
             raise HistoryWriteError(f"history {self.location} cannot be written: {error}") from error
 
+    def _new_engine(self) -> Engine:
+        return self._engine(self._tune)
+
     def _engine(self, tune: Callable[[sqlite3.Connection, Any], None], **options: Any) -> Engine:
         url = URL.create("sqlite", database=self.location)
         engine = create_engine(url, connect_args={"timeout": BUSY_TIMEOUT}, **options)
@@ -271,7 +296,8 @@ class ServerStore(HistoryStore):
 
     def __init__(self, url: URL) -> None:
         self.location = without_password(url)
-        self.engine = _engine(url).execution_options(schema_translate_map={None: NAMESPACE})
+        self._url = url
+        self.engine = self._new_engine()
         try:
             with self.translated_errors(), self.engine.begin() as connection:
                 # If two clients start at once, one creates the tables and the other finds them.
@@ -281,6 +307,9 @@ class ServerStore(HistoryStore):
         except PrefectishError:
             self.engine.dispose()
             raise
+
+    def _new_engine(self) -> Engine:
+        return _engine(self._url).execution_options(schema_translate_map={None: NAMESPACE})
 
     def _make(self, connection: Connection) -> None:
         schema.about.create(connection, checkfirst=True)
@@ -377,9 +406,24 @@ def open_store(history: str | os.PathLike[str] | None) -> HistoryStore:
         store = _stores.get((os.getpid(), key))
         if store is None or not store.is_there():
             if store is not None:
-                store.engine.dispose()  # of the file that is gone, which its connections keep on the disk
+                _connected.pop(store, None)
+                store.disconnect()  # of the file that is gone, which its connections keep on the disk
             store = _stores[os.getpid(), key] = make()
+            store.process = os.getpid()
+        _keep_connected(store)
         return store
+
+
+def _keep_connected(store: HistoryStore) -> None:
+    """Let a history that is used keep its connections, in the place of the one whose last use is longest ago."""
+    _connected.pop(store, None)
+    _connected[store] = None
+    store.is_connected = True
+    while len(_connected) > MOST_CONNECTED:
+        oldest = next(iter(_connected))
+        del _connected[oldest]
+        if oldest.process == os.getpid():
+            oldest.disconnect()
 
 
 def open_stores() -> list[HistoryStore]:
