@@ -256,3 +256,46 @@ def test_each_of_several_children_of_one_key_keeps_its_own_result(tmp_path, kind
     assert results(history.run(run_id, database), "next-1") == {0: 11, 1: 21, 2: 31, 3: 41}
     unknown = [items[row]["v"] for slug, row in lost if slug == "next-1"]
     assert sorted(ran[4:]) == ([] if stored else unknown)
+
+
+@pytest.mark.parametrize("kind", ["graph", "function"])
+@pytest.mark.parametrize("pairs", ["two maps", "a map and its list", "a map and another list"])
+@pytest.mark.parametrize("items", [[3, 1, 2], [0, 1, 2, 3]], ids=str)
+def test_children_that_pair_children_of_maps_are_known_by_what_they_read(tmp_path, kind, pairs, items):
+    ran, database = [], str(tmp_path / "history.db")
+    store = LocalResult(str(tmp_path / "results"))
+
+    @task(name="load")
+    def load(x):
+        ran.append("load")
+        return x
+
+    @task(name="pair")
+    def pair(x, y):
+        ran.append("pair")
+        return [x, y]
+
+    def paired(items):
+        seconds = {"two maps": lambda: load.map(items), "a map and its list": lambda: items}
+        other = seconds.get(pairs, lambda: [str(x) for x in items])()
+        return pair.map(load.map(items), other)
+
+    def made(items):
+        if kind == "graph":
+            with Flow("pairs", result=store) as graph:
+                paired(items)
+            return graph
+
+        @flow(name="pairs", result=store)
+        def function():
+            paired(items).wait()
+
+        return function
+
+    run_id = made([1, 2, 3]).run(executor=LocalExecutor(), history=database).context["flow_run_id"]
+    ran.clear()
+    made(items).resume(run_id, executor=LocalExecutor(), history=database)
+    found = results(history.run(run_id, database), "pair-1")
+    kind_of = str if pairs == "a map and another list" else int
+    assert found == {row: [x, kind_of(x)] for row, x in enumerate(items)}
+    assert ran.count("pair") == (0 in items)

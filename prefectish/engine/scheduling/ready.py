@@ -229,8 +229,11 @@ class ReadySteps:
         named = step.domain in self._named_domains()
         if step.fan_in is not None:
             return False, named  # a child is known by its place
-        sources = (self.plan.steps[i.source] for i in step.inputs if i.mapped and not i.flattened)
-        goes_on = any(source.mapped and source.literal is None for source in sources)
+        sources = [self.plan.steps[i.source] for i in step.inputs if i.mapped and not i.flattened]
+        # What pairs children of several maps has rows of its own; names go on with that of the first one.
+        goes_on = any(
+            source.mapped and source.literal is None and (named or source.domain == step.domain) for source in sources
+        )
         asked = self.keyed or named or getattr(step.task, "item_key", None) is not None
         return asked and not goes_on, named
 

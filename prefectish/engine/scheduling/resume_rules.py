@@ -285,6 +285,7 @@ class ResumeRules:
                 changed = (
                     row in self._rerun_rows.get(i.source, ())
                     or self._generations.get((i.source, row), 0) > record.generation
+                    or self._may_be_another(chain, row, source)
                 )
             elif i.mapped:
                 changed = False  # the item says by its key whether it is the same
@@ -293,6 +294,13 @@ class ResumeRules:
             if changed:
                 return True
         return False
+
+    def _may_be_another(self, chain: StepChain, row: int, source: StepState) -> bool:
+        """Whether a row that is known by its position may read another child of a step than it did."""
+        assert chain.map_state is not None
+        if source.step.number not in self._moved or self._identity(chain, row)[0] is not None:
+            return False
+        return source.step.domain != chain.map_state.domain.number
 
     def _is_regrouped(self, chain: StepChain, row: int, source: StepState) -> bool:
         """Whether a row of a reduction may read others than it did; whether these changed, is asked of each."""
@@ -389,7 +397,8 @@ class ResumeRules:
         number = chain.map_state.domain.number
         if (number, map_row.row) in self._identities:
             return
-        for dependency in chain.dependencies if chain.key_of(map_row.row) is None else ():
+        goes_on = chain.key_of(map_row.row) is None and not chain.spec.steps[0].computes_key
+        for dependency in chain.dependencies if goes_on else ():
             if (
                 dependency.map_state is not None
                 and (dependency.map_state.domain.number, map_row.row) in self._identities
@@ -443,9 +452,12 @@ class ResumeRules:
 
 
 def _item_key(chain: StepChain, items: tuple[Any, ...]) -> str | None:
-    """Return the key of the item that a row begins with; a list that stayed on a worker is read once."""
+    """Return the key of the item that a row begins with; a list that stayed on a worker is read once.
+
+    A large result of another child that is on a worker was made anew, and so is what reads it: it has no need of a key.
+    """
     spec = chain.spec.steps[0]
-    if not spec.computes_key:
+    if not spec.computes_key or any(is_a(item, State) and is_a(item._raw_result, Held) for item in items):
         return None
     for item in items:
         result = getattr(getattr(item, "state", None), "_raw_result", None)
