@@ -87,8 +87,8 @@ class PastQueue(SchedulerPlugin):  # type: ignore[misc]  # distributed has no ty
         Dask gives a thread a task or two more than it runs, too, whatever they take, and leaves there what takes less
         time than the bytes that it reads: its function.
         """
-        given = (task for w in scheduler.workers.values() for task in w.processing)
-        self._is_looking = bool(scheduler.queued or scheduler.unrunnable) or any(map(is_movable, given))
+        given = any(w.processing for w in scheduler.workers.values())
+        self._is_looking = bool(given or scheduler.queued or scheduler.unrunnable)  # children may wait for any of them
         if not self._is_looking:
             return
         stealing = scheduler.extensions["stealing"]

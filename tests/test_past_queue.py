@@ -211,15 +211,16 @@ def test_child_behind_a_long_body_is_moved_whatever_children_take(ahead):
     assert len(scheduler.later) == 2, "it looks again while there are any"
 
 
-@pytest.mark.parametrize("waits", ["queued", "unrunnable"])
+@pytest.mark.parametrize("waits", ["queued", "unrunnable", "processing"])
 def test_workers_are_looked_at_until_nothing_is_left_that_may_come_to_them(waits):
     scheduler = FakeScheduler()
     submit(scheduler, children(1))
-    setattr(scheduler, waits, {FakeTask("f", 0)})
+    holder = scheduler.workers["a"] if waits == "processing" else scheduler
+    setattr(holder, waits, {FakeTask("f", 0)})
     look, *arguments = scheduler.later.pop()
     look(*arguments)
     assert len(scheduler.later) == 1
-    setattr(scheduler, waits, {})
+    setattr(holder, waits, {})
     look, *arguments = scheduler.later.pop()
     look(*arguments)
     assert not scheduler.later
