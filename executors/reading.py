@@ -27,12 +27,13 @@ class Values(SchedulerPlugin):  # type: ignore[misc]  # distributed has no types
         self.scheduler = scheduler
         scheduler.handlers[QUESTION] = self.read
 
-    async def read(self, limits: Mapping[Key, float]) -> tuple[dict[Key, int], dict[str, Any] | None]:
+    async def read(self, limits: Mapping[Key, float]) -> list[dict[Any, Any] | None]:
         """Return the sizes of values, and the scheduler's answer to a question for those up to their limits."""
         tasks = self.scheduler.tasks
         sizes = {key: tasks[key].nbytes if key in tasks else -1 for key in limits}
         small = _small(sizes, limits)
-        return sizes, await self.scheduler.gather(keys=small) if small else None
+        # A list: in one process Dask does not look into a tuple for values that it has to unwrap.
+        return [sizes, await self.scheduler.gather(keys=small) if small else None]
 
 
 class Reading(NamedTuple):
