@@ -20,7 +20,7 @@ from prefectish import context
 from prefectish.engine import signals
 from prefectish.engine.capture import Error, Value
 from prefectish.engine.driver.inline import SerialSession
-from prefectish.engine.jobs.job import Receipt, Record
+from prefectish.engine.jobs.job import Receipt, Record, StepSpec
 from prefectish.engine.state import Looped, Mapped, Scheduled
 from prefectish.engine.worker.attempt import PENDING, _width
 from prefectish.engine.worker.attempt_context import AttemptContext
@@ -82,6 +82,11 @@ def outcome_from(about, now):
 # ---------------------------------------------------------------------- sessions
 
 
+def place_of(spec: StepSpec, index: int) -> str:
+    """Return what stands for a child in what is stored: its slug, whatever it is called."""
+    return spec.slug if index < 0 else f"{spec.slug}[{index}]"
+
+
 class Tape:
     """An executor that notes what is submitted and what comes of it.
 
@@ -110,7 +115,7 @@ class TapeSession(SerialSession):
 
     def submit(self, jobs):
         for job in jobs:
-            labels = " ".join(job.chain.steps[p].label_of(job.index) for p in job.positions)
+            labels = " ".join(place_of(job.chain.steps[p], job.index) for p in job.positions)
             self.tape.jobs.append(f"{self.tape.clock.elapsed:g} {labels} #{job.submission}{' alone' * job.solo}")
         super().submit(jobs)
 
@@ -120,7 +125,7 @@ class TapeSession(SerialSession):
         job = self._queue.popleft()
         records = self.tape.play(job)
         for position, record in records:
-            label = job.chain.steps[position].label_of(job.index)
+            label = place_of(job.chain.steps[position], job.index)
             self.tape.records.append(f"{self.tape.clock.elapsed:g} {label} {told(record.state)}")
         return (Receipt(job, records),)
 
@@ -155,7 +160,7 @@ class Player:
 
     def ended(self, spec, index, run_count):
         """Return the state after the next stored calls of a body."""
-        stored = self.outcomes[spec.label_of(index)]
+        stored = self.outcomes[place_of(spec, index)]
         while True:
             state = after(spec, outcome_from(stored.popleft(), self.clock.now()), run_count)
             if not isinstance(state, Looped):

@@ -143,7 +143,7 @@ def test_p2_result_that_cannot_be_loaded_fails_who_reads_it(client, verify):
         assert type(consumed) is TriggerFailed
     else:
         assert type(produced) is Success
-        with pytest.raises(ResultUnpickleError, match=r"produce-1\[1\]"):
+        with pytest.raises(ResultUnpickleError, match=r"produce\[1\]"):
             produced.result  # noqa: B018
         assert type(consumed) is Failed
         assert "upstream produce[1] could not be unpickled on the worker: ImportError" in consumed.message

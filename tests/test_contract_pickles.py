@@ -107,7 +107,7 @@ def test_p2_result_that_cannot_be_unpickled_fails_its_consumer(run, request):
     assert state_names(state.result[after]) == ["Success", "Failed", "Success"]
     failed = state.result[after].map_states[1]
     assert failed.message == ("upstream produce[1] could not be unpickled on the worker: ValueError: not to be loaded")
-    with pytest.raises(ResultUnpickleError, match=r"produce-1\[1\]"):
+    with pytest.raises(ResultUnpickleError, match=r"produce\[1\]"):
         _ = state.result[children].map_states[1].result
 
 
