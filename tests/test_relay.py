@@ -13,7 +13,7 @@ from prefectish.process_tree import process_id
 
 
 def log_of(*lines, map_index=3, run_name=None):
-    return AttemptLog(0, "load-1", "load", 3, map_index, 1, "host:7", run_name, lines)
+    return AttemptLog(0, "load-1", "load", "load", 3, map_index, 1, "host:7", run_name, lines)
 
 
 def test_line_from_another_process_is_replayed_with_its_child(caplog):
