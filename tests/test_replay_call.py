@@ -109,9 +109,7 @@ def test_f17_corrected_body_is_tried_without_handlers_stores_and_retries(tmp_pat
 def test_f17_missing_results_are_named_and_what_is_not_needed_is_not_missed(tmp_path):
     divided = divisions(tmp_path)
     run = recorded(divided.run(n=4), tmp_path)
-    with pytest.raises(
-        ResultReleased, match=r"divide\[2\] cannot be replayed: load\[2\] has no recorded end, or a"
-    ):
+    with pytest.raises(ResultReleased, match=r"divide\[2\] cannot be replayed: load\[2\] has no recorded end, or a"):
         run.child("divide-1", 2).replay(parameters={"n": 4})
 
     @flow(history=str(tmp_path / "history.db"))
