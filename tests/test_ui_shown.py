@@ -49,13 +49,13 @@ def said(tmp_path_factory: pytest.TempPathFactory) -> str:
         return n
 
     with Flow("said") as flow:
-        load.map(list(range(12)))
+        task(lambda n: n, name="transform").map(load.map(list(range(12))))
     store = str(tmp_path_factory.mktemp("said") / "history.db")
     for _ in range(2):
         flow.run(history=store, progress=False, executor=LocalDaskExecutor("threads", num_workers=2))
     with sqlite3.connect(store) as database:  # as on a cluster
         database.execute("INSERT INTO texts VALUES (50, 'd50', 'tcp://10.0.114.17:40123')")
-        database.execute("UPDATE children SET worker = 50")
+        database.execute("UPDATE children SET worker = 50, at = at - 2000")
     return store
 
 
