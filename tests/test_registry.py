@@ -130,6 +130,7 @@ def test_run_that_ended_is_continued_by_an_agent_that_is_asked_on_the_page(flow:
     with browser(None) as client:
         page = client.get(f"/api/runs/{run_id}").json()
         assert (page["again"], page["again_refused"]) == ("retry", None)
+        assert dict(page["facts"])["asked for by"].endswith(" (manual)")
         assert "Retry failed" in client.get(f"/runs/{run_id}").text
         (place / "broken-2").unlink()
         answer = post(client, f"/runs/{run_id}/ask", verb="continue")
@@ -140,6 +141,7 @@ def test_run_that_ended_is_continued_by_an_agent_that_is_asked_on_the_page(flow:
         Agent().start(once=True)
         page = client.get(f"/api/runs/{run_id}").json()
     assert (page["run"]["state"], page["again"], page["resume_command"]) == ("Success", None, None)
+    assert dict(page["facts"])["asked for by"].endswith(", on the page (retry)")
     row = history.run(run_id)
     assert (row.trigger, row.part) == ("resume", 1)
     assert bodies(place).count(2) == 2

@@ -252,11 +252,18 @@ def _facts(source: Source, run: RunRow) -> list[tuple[str, str]]:
         ("environment", _environment(source, run)),
         ("executor", run.executor),
         ("driver", run.holder),
+        ("asked for by", _asked_by(source, run.id)),
         ("agent", run.agent),
         ("exit code", None if run.exit_code is None else str(run.exit_code)),
         ("resumed", f"{run.part} times" if run.part else None),
     ]
     return [(name, value) for name, value in found if value]
+
+
+def _asked_by(source: Source, run_id: str) -> str | None:
+    """Return who asked an agent for a run, or for it to be continued, last."""
+    row = queue.row_of(source.store, run_id)
+    return None if row is None else f"{row.asked_by} ({row.begun_by})"
 
 
 def _environment(source: Source, run: RunRow) -> str:
