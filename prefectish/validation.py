@@ -299,8 +299,8 @@ def unknown_tag(tag: str, tags: Iterable[str], run: str = "this run") -> str:
 
     Examples
     --------
-    >>> print(unknown_tag("bd", {"net", "db"}))
-    no task of this run has the tag 'bd'; its tags are ['db', 'net']; did you mean 'db'?
+    >>> print(unknown_tag("disc", {"net", "disk"}))
+    no task of this run has the tag 'disc'; its tags are ['disk', 'net']; did you mean 'disk'?
     """
     known = sorted(tags)
     return f"no task of {run} has the tag {tag!r}; its tags are {known}{did_you_mean(tag, known)}"
