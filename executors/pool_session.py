@@ -23,6 +23,7 @@ from prefectish.engine.jobs.bundle import Bundle, BundleReceipt, BundleRecords, 
 from prefectish.engine.jobs.job import CALL, Job, Receipt, Record, taken_back
 from prefectish.engine.jobs.protocol import LossCause, Lost
 from prefectish.engine.jobs.references import Held
+from prefectish.executors.unread_failures import UnreadFailures
 
 #: Most jobs in a graph, unless four for each slot are more.
 MAX_GRAPH_JOBS = 128
@@ -59,9 +60,11 @@ class PoolJob:
         Where it was queued; it counts there as one that the next graph waits for. None if it was not queued, or ended.
     states
         Of steps that are final, by position: those that came with the job, and those that have ended since.
+    unread
+        Failures for which it waits before it begins, and to which its own are added; None if they stop nothing.
     """
 
-    __slots__ = ("begun", "cancelled", "job", "lane", "left", "recalled", "running", "states")
+    __slots__ = ("begun", "cancelled", "job", "lane", "left", "recalled", "running", "states", "unread")
 
     def __init__(self, job: Job, lane: Lane | None = None) -> None:
         self.job = job
@@ -72,9 +75,12 @@ class PoolJob:
         self.begun: list[int] = []
         self.running = 0
         self.states = dict(job.given)
+        self.unread = lane.unread if lane is not None and job.chain.may_stop else None
 
     def may_begin(self, position: int) -> bool:
         """Note in a thread that a step begins; False if it was recalled."""
+        if self.unread is not None:
+            self.unread.wait()
         self.begun.append(position)  # before it looks: the session notes what it recalls, and then looks what has begun
         return not self.recalled >> position & 1
 
@@ -288,10 +294,11 @@ class Lane:
         Its jobs that are in graphs.
     """
 
-    __slots__ = ("first", "open", "queue", "sizer", "slots")
+    __slots__ = ("first", "open", "queue", "sizer", "slots", "unread")
 
-    def __init__(self, slots: int, first: bool) -> None:
+    def __init__(self, slots: int, first: bool, unread: UnreadFailures | None = None) -> None:
         self.first = first
+        self.unread = unread
         self.queue = JobQueue()
         self.slots = slots
         self.sizer = GraphSizer(slots, large=first)
@@ -381,7 +388,9 @@ class PoolSession:
         self.slots = workers.slots
         self.live = workers.live
         self.batches = self.bundles = workers.run_bundle is not None
-        self._calls, self._others = Lane(workers.slots, True), Lane(workers.slots, False)
+        self._unread = UnreadFailures() if workers.live else None
+        self._calls = Lane(workers.slots, True, self._unread)
+        self._others = Lane(workers.slots, False, self._unread)
         self._lanes: tuple[Lane, ...] = self._calls, self._others
         self._shared: dict[int, Lane] = {}  # of jobs that share slots, by how many do
         self.window = 3 * self._others.sizer.maximum  # one graph at work, one about to follow, one being admitted
@@ -455,6 +464,8 @@ class PoolSession:
 
     def receipts(self, timeout: float | None) -> Sequence[Receipt | BundleReceipt]:
         """Wait until steps have ended, at maximum `timeout` seconds, and return their receipts."""
+        if self._unread is not None:
+            self._unread.acted()
         self._start_queued()
         receipts: list[Receipt | BundleReceipt] = []
         try:
@@ -508,6 +519,8 @@ class PoolSession:
             self._take_bundle(*arrival, receipts)
             return
         pool_job, position, record = arrival
+        if pool_job.unread is not None and record is not None and record.state.is_failed():
+            pool_job.unread.take()
         pool_job.left -= 1
         if not pool_job.left:
             self._forget(pool_job)

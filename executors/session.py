@@ -367,7 +367,7 @@ class ClusterSession:
             self.watch.labels |= {step.slug: step.label for step in spec.steps}
             for step in spec.steps:
                 self._depth_priorities[f"{step.slug}-{self.run_id}"] = -step.precedence * _KEYS_PER_STEP
-            if any(map(_may_stop, spec.steps)):
+            if spec.may_stop:
                 self.reading.wait_at_most(MAX_STOP_WAIT)
             elif spec.steps[0].precedence == CALL:
                 self.reading.wait_at_most(MAX_CALL_WAIT)
@@ -617,8 +617,3 @@ class ClusterSession:
             capture(self.connection.begin, forgotten(self.client, self.run_id))
         if futures and self.client.status == "running":
             capture(self.client.cancel, futures)
-
-
-def _may_stop(step: StepSpec) -> bool:
-    """Whether a failure of a task may stop its map."""
-    return step.task.on_child_failure != "continue" or step.task.max_failures is not None

@@ -260,6 +260,8 @@ def _run_live(pool_job: PoolJob, position: int, *before: Any) -> list[Arrival]:
     job = pool_job.job
     options = None, job.probe_only, pool_job.may_begin
     ((_, record),) = run_steps(job.chain, (position,), job.index, job.items, pool_job.states, job.starts, *options)
+    if pool_job.unread is not None and record.state.is_failed():
+        pool_job.unread.note()
     return [(pool_job, position, record)]
 
 

@@ -149,7 +149,7 @@ def _naming_of(task: Task) -> RunNaming | None:
 class ChainSpec(Struct):
     """The steps of one chain, what its branches share, and the facts of the run; it is sent once with each map."""
 
-    __slots__ = ("batch_size", "ident", "key", "names_results", "run", "shared", "steps", "wanted")
+    __slots__ = ("batch_size", "ident", "key", "may_stop", "names_results", "run", "shared", "steps", "wanted")
 
     def __init__(
         self,
@@ -168,6 +168,10 @@ class ChainSpec(Struct):
         # Positions whose records the client needs by themselves, because steps outside the chain read them.
         self.wanted = wanted
         self.batch_size = batch_size  # number of branches in one batch, "auto", or None
+        #: A failure of a child may stop its map.
+        self.may_stop = any(
+            spec.task.on_child_failure != "continue" or spec.task.max_failures is not None for spec in steps
+        )
         #: The user chose the names of some results.
         self.names_results = any(getattr(spec.storage, "chosen", None) is not None for spec in steps)
 
