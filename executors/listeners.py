@@ -46,12 +46,28 @@ _subscriptions: WeakKeyDictionary[Client, _Subscription] = WeakKeyDictionary()
 _lock = threading.Lock()
 
 
-def register_listeners(connection: Connection) -> None:
+class Listening:
+    """That a run hears workers, until it has ended: once, however often its session is closed."""
+
+    __slots__ = ("_client",)
+
+    def __init__(self, client: Client) -> None:
+        self._client: Client | None = client
+        subscribe(client)
+
+    def end(self) -> None:
+        """Hear them no more, unless another run of the client is open."""
+        client, self._client = self._client, None
+        if client is not None:
+            unsubscribe(client)
+
+
+def register_listeners(connection: Connection) -> Listening:
     """Give the scheduler the plugins that hear what workers and sessions tell, unless it has them, without waiting."""
     for plugin in (departures.Departures(), lifetimes.Lifetimes(), past_queue.PastQueue(), reading.Values()):
         if not connection.has(plugin.name):
             capture(connection.begin, registered(connection.client, plugin, plugin.name))
-    subscribe(connection.client)
+    return Listening(connection.client)
 
 
 def subscribe(client: Client) -> None:

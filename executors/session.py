@@ -44,7 +44,7 @@ from prefectish.executors.first_calls import TaskChecks
 from prefectish.executors.first_death import FirstDeath
 from prefectish.executors.follow import beside, followed_keys, is_blamed, upcoming_key
 from prefectish.executors.held_results import BatchPart, HeldFuture, batch_records, held_record
-from prefectish.executors.listeners import register_listeners, unsubscribe
+from prefectish.executors.listeners import register_listeners
 from prefectish.executors.load_check import BUSY_WAIT, IDLE_WAIT, LARGE, LoadFailure, check_chain
 from prefectish.executors.lost_keys import LossWatch, NoAnswer, describe_loss
 from prefectish.executors.lower import (
@@ -155,7 +155,7 @@ class ClusterSession:
         self._has_plugin = False
         # Refuses tasks that no worker can run; for a plan that grows, whose tasks are not known before.
         self._grows = plan.grows
-        register_listeners(connection)
+        self.listening = register_listeners(connection)
         self.checks: TaskChecks | None = None
 
     @property
@@ -609,7 +609,7 @@ class ClusterSession:
         """Cancel what is still open: nothing of the run starts any more."""
         if self.shipment is not None:
             self.shipment.close()
-        unsubscribe(self.client)
+        self.listening.end()
         futures = [entry.future for entry in self.open_keys.values()]
         self.open_keys.clear()
         self.chains.clear()

@@ -89,7 +89,9 @@ def note_trouble(event: tuple[float, dict[str, str]]) -> None:
     """Note what a worker tells, and warn once of it."""
     worker, text = event[1]["worker"], event[1]["text"]
     if trouble_of(worker) is None:
-        logger.warning("worker %s cannot spill results to its disk, and keeps them in its memory: %s", worker, text)
+        # Whose they are a worker does not tell: they may all be those of another client.
+        said = "worker %s cannot spill results to its disk, and keeps them in its memory: %s (results of any run on it)"
+        logger.warning(said, worker, text)
     _told[worker] = time.monotonic(), text
     _told.move_to_end(worker)
     while len(_told) > _MOST:

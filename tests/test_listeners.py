@@ -11,7 +11,7 @@ pytest.importorskip("distributed")
 
 from prefectish import Flow, task
 from prefectish.executors import listeners
-from prefectish.executors.listeners import HEARD, subscribe, unsubscribe
+from prefectish.executors.listeners import HEARD, Listening, subscribe, unsubscribe
 
 
 class Loop:
@@ -134,3 +134,13 @@ def test_long_lived_client_hears_nothing_while_it_runs_nothing(
     until(lambda: heard() == set(HEARD), 30.0)
     unsubscribe(dask_client)
     until(lambda: not heard(), 30.0)
+
+
+def test_session_that_is_closed_twice_takes_nothing_from_another_run() -> None:
+    client: Any = FakeClient()
+    first, second = Listening(client), Listening(client)
+    first.end()
+    first.end()
+    assert listeners._subscriptions[client].runs == 1
+    second.end()
+    assert listeners._subscriptions[client].runs == 0

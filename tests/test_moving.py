@@ -226,6 +226,11 @@ def test_dates_with_a_zone_stay(date: str) -> None:
         ("DatesClock(dates)", "dates"),
         ("DatesClock([first, datetime(2030, 1, 1, tzinfo=UTC)])", "first"),
         ("between_datetimes(datetime.now(UTC), end)", "end"),
+        ("RETRY('not yet', **options)", "options"),
+        ("DatesClock(*given)", "given"),
+        ("DatesClock(**{'dates': listed})", "listed"),
+        ("DatesClock(**{**options, 'dates': [None]})", "options"),
+        ("DatesClock(**{name: 1})", "1"),
     ],
 )
 def test_dates_that_cannot_be_judged_are_left(lines: str, left: str) -> None:
@@ -234,6 +239,18 @@ def test_dates_that_cannot_be_judged_are_left(lines: str, left: str) -> None:
     assert found.source.endswith(lines)
     assert [(line, what) for line, what, _ in found.left] == [(4, left)]
     assert "must have a time zone" in found.left[0].reason
+
+
+def test_dates_that_a_call_unpacks_are_in_utc() -> None:
+    imports = "from datetime import datetime\nfrom prefect.engine.signals import RETRY\n"
+    found = move(
+        imports + "raise RETRY('not yet', **{'start_time': datetime(2030, 1, 1), 'result': datetime(2030, 1, 1)})"
+    )
+    assert found.left == []
+    assert found.source.endswith("**{'start_time': datetime(2030, 1, 1, tzinfo=UTC), 'result': datetime(2030, 1, 1)})")
+    found = move(imports + "raise RETRY(*given, start_time=datetime(2030, 1, 1))")
+    assert found.source.endswith("RETRY(*given, start_time=datetime(2030, 1, 1, tzinfo=UTC))")
+    assert found.left == []
 
 
 def test_naive_dates_are_in_utc() -> None:

@@ -117,6 +117,7 @@ class CallFinder(cst.CSTVisitor):
         self.change.replaced |= self._dates.replaced
         self.change.needs_utc = bool(self._dates.replaced)
         self.change.left |= dict.fromkeys(self._dates.unknown, dates.UNKNOWN)
+        self.change.left |= dict.fromkeys(self._dates.unpacked, dates.UNPACKED)
         while found := [name for name, lines in self._made.items() if self._only_deleted(name, lines)]:
             for name in found:
                 self.change.deleted |= {line: "nothing uses it now" for line in self._made.pop(name)}

@@ -12,6 +12,8 @@ from prefectish.moving.uses import dotted
 
 #: Why a date is left.
 UNKNOWN = "dates must have a time zone: where this one has none, write .replace(tzinfo=UTC)"
+#: Why what a call unpacks is left.
+UNPACKED = f"what is unpacked here cannot be judged; {UNKNOWN}"
 #: Keywords of arguments that are dates, or lists of them.
 _KEYWORDS = ("start_date", "end_date", "start_time", "dates", "dt", "start", "end", "cached_result_expiration")
 #: Calls with such arguments, each with the positions of theirs.
@@ -41,6 +43,8 @@ class Dates:
         self.replaced: dict[cst.CSTNode, cst.CSTNode] = {}
         #: Arguments of which nothing can be said.
         self.unknown: list[cst.BaseExpression] = []
+        #: What calls unpack, which may hold dates.
+        self.unpacked: list[cst.BaseExpression] = []
         #: Values by the names that they are given.
         self.values: dict[cst.CSTNode, cst.BaseExpression] = {}
         self._given: list[tuple[cst.BaseExpression, bool, Scope | None]] = []
@@ -49,12 +53,30 @@ class Dates:
 
     def given(self, called: str, args: Iterable[cst.Arg], scope: Scope | None) -> None:
         """Note the arguments of a call that may be dates."""
+        positions = POSITIONS[called]
         for position, arg in enumerate(args):
-            if arg.star:
-                return
-            if arg.keyword is None or arg.keyword.value in _KEYWORDS:
-                is_date = arg.keyword is not None or position in POSITIONS[called]
+            if arg.star == "**":
+                self._note_unpacked(arg.value, scope)
+            elif arg.star:
+                if positions and position <= positions[-1]:
+                    self.unpacked.append(arg.value)
+                positions = ()  # where the next ones are is not known
+            elif arg.keyword is None or arg.keyword.value in _KEYWORDS:
+                is_date = arg.keyword is not None or position in positions
                 self._given += [(each, is_date, scope) for each in _members(arg.value)]
+
+    def _note_unpacked(self, mapping: cst.BaseExpression, scope: Scope | None) -> None:
+        """Note the dates in a dict as it is written, and any other mapping as one that cannot be judged."""
+        if not isinstance(mapping, cst.Dict):
+            self.unpacked.append(mapping)
+            return
+        for element in mapping.elements:
+            key = element.key if isinstance(element, cst.DictElement) else None
+            name = key.evaluated_value if isinstance(key, cst.SimpleString) else None
+            if name is None:
+                self.unpacked.append(element.value)
+            elif name in _KEYWORDS:
+                self._given += [(each, True, scope) for each in _members(element.value)]
 
     def judge(self) -> None:
         """Put each naive date into UTC, and note those that cannot be judged."""
