@@ -194,9 +194,11 @@ def test_counts_and_causes_are_those_of_the_run(plain: Path) -> None:
         assert found["items"][0]["index"] == 17
 
 
-def test_the_picture_of_a_map_has_a_byte_for_each_item(plain: Path) -> None:
-    run = history.runs(1, store=plain)[0]
-    with browser(plain) as client:
+@pytest.mark.parametrize("made", ["plain", "postgres"])
+def test_the_picture_of_a_map_has_a_byte_for_each_item(made: str, request: pytest.FixtureRequest) -> None:
+    store = request.getfixturevalue(made)
+    run = history.runs(1, store=store)[0]
+    with browser(store) as client:
         load = next(each for each in client.get(f"/api/runs/{run.id}").json()["tasks"] if each["is_map"])
         address = f"/api/runs/{run.id}/tasks/{load['step']}/picture"
         states = client.get(address).content
@@ -268,12 +270,16 @@ def test_logs_are_read_on(plain: Path, tmp_path: Path) -> None:
         assert len(client.get(f"/api/runs/{run}/logs", params={"step": 0, "row": 3}).json()["lines"]) == 1
 
 
-def test_runs_of_very_many_items_are_compared_by_task(plain: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    after, before = (run.id for run in history.runs(2, store=plain))
-    with browser(plain) as client:
+@pytest.mark.parametrize("made", ["plain", "postgres"])
+def test_runs_of_very_many_items_are_compared_by_task(
+    made: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = request.getfixturevalue(made)
+    after, before = (run.id for run in history.runs(2, store=store))
+    with browser(store) as client:
         whole = client.get("/api/compare", params={"before": before, "after": after}).json()["compared"]
     monkeypatch.setattr("prefectish.ui.queries.comparing.MAX_ITEMS", 3)
-    with browser(plain) as client:
+    with browser(store) as client:
         part = client.get("/api/compare", params={"before": before, "after": after}).json()["compared"]
     assert (whole["note"], "items a part was read" in part["note"]) == (None, True)
     assert part["new_causes"] == whole["new_causes"] == []
