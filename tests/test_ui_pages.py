@@ -454,6 +454,24 @@ def test_no_more_run_at_once_than_one_thread_can(tmp_path: Path, width: int) -> 
     assert sum(worker.busy) * found.interval == pytest.approx(worker.seconds, rel=0.1)
 
 
+def test_a_timeline_that_is_still_read_says_so_and_is_fetched_again(
+    plain: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = history.runs(1, store=plain)[0].id
+    with browser(plain) as client:
+        with monkeypatch.context() as late:
+            late.setattr(timelines, "PATIENCE", 0.0)
+            late.setattr(timelines, "_read", lambda source, run: threading.Event().wait(0.2))
+            early = client.get(f"/runs/{run}/timeline").text
+        assert "It is being read" in early
+        assert 'class="empty">Nothing has ended yet.' not in early
+        assert 'id="read" class="stack" hx-get=' in early
+    with browser(plain) as client:
+        whole = client.get(f"/runs/{run}/timeline").text
+        assert 'id="read" class="stack">' in whole
+        assert "It is being read" not in whole
+
+
 def test_command_that_replays_an_item_runs_in_a_shell(tmp_path: Path) -> None:
     """Whatever is in the path of the history and the name of the task."""
     file = tmp_path / "it's.py"
