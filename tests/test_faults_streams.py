@@ -140,7 +140,7 @@ def test_w29_results_that_are_lost_before_they_are_combined_are_made_again(tmp_p
     def kill():
         combiner = int(until(lambda: notes(tmp_path / "combines"))[0])
         made = lambda: [pid for pid in (int(line.split()[-1]) for line in notes(path)) if pid != combiner]  # noqa: E731
-        until(lambda: len(made()) >= 4)
+        until(lambda: len(made()) >= 2)  # how many more run there and not at the other one depends on the machine
         other = made()[0]
         os.kill(other, signal.SIGKILL)
         until(lambda: not os.path.exists(f"/proc/{other}"))
