@@ -18,17 +18,16 @@ import dask
 import hosts
 import pytest
 from distributed import Client, LocalCluster
-from real import note, notes, spend, time_limit
+from real import note, notes, spend
 
 from prefectish import Flow, history, task
 from prefectish.executors import DaskExecutor
 from prefectish.results import LocalResult
 from prefectish.testing import WorkerKiller
 
-pytestmark = pytest.mark.chaos
-
 SEEDS = int(os.environ.get("PREFECTISH_CHAOS_SEEDS", "3"))
 CHILDREN = int(os.environ.get("PREFECTISH_CHAOS_CHILDREN", "2000"))
+pytestmark = [pytest.mark.chaos, pytest.mark.time_limit(300 + CHILDREN * 0.1)]
 #: Workers killed, at most, for each thousand of children.
 KILLS = 3
 #: Seconds of a body.
@@ -40,10 +39,8 @@ LET_GO = 1.0
 
 
 @pytest.fixture(autouse=True)
-def limit():
+def no_dump():
     faulthandler.cancel_dump_traceback_later()  # many children take longer than any other test may
-    with time_limit(300 + CHILDREN * 0.1):
-        yield
 
 
 def killing(executor, seed, mode):
