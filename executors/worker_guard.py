@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections import deque
 from collections.abc import Sequence
 from typing import Any
 
@@ -24,8 +25,8 @@ from prefectish.results.probes import leave_probe
 #: A shared folder may show a new file late; it is looked for so often, with so many seconds between.
 _LOOKS, _PAUSE = 6, 0.5
 
-#: Marks of clients that this process has seen, or need not look for.
-_seen: set[str] = set()
+#: Marks of clients that this process has seen, or need not look for: each run with stores has some of its own.
+_seen: deque[str] = deque(maxlen=1_000)
 
 
 class WorkerGuard:
@@ -48,7 +49,7 @@ def leave_probe_here(store: Any, run_id: str, mark: str | None) -> str:
     """Write a small file, on a worker, for the client to look at; its own mark need not be looked for here any more."""
     place = leave_probe(store, run_id)
     if mark is not None:
-        _seen.add(mark)
+        _seen.append(mark)
     return place
 
 
@@ -89,8 +90,10 @@ def _complaint(python: tuple[int, int], marks: Sequence[tuple[Any, str]]) -> str
 
 def _sees(store: Any, mark: str) -> bool:
     for look in range(_LOOKS):
-        if mark in _seen or isinstance(capture(store.read, mark), Value):
-            _seen.add(mark)
+        if mark in _seen:
+            return True
+        if isinstance(capture(store.read, mark), Value):
+            _seen.append(mark)
             return True
         if look < _LOOKS - 1:
             time.sleep(_PAUSE)

@@ -8,7 +8,8 @@ import pytest
 from distributed import Client, LocalCluster
 
 from prefectish import Flow, flow, task
-from prefectish.executors import DaskExecutor
+from prefectish.executors import DaskExecutor, worker_guard
+from prefectish.results import LocalResult
 
 
 @task(name="inc")
@@ -39,3 +40,15 @@ def test_each_run_of_one_client_reads_its_values(front: str) -> None:
             assert found == [3, 4, 5]
             states = broken.run(executor=executor, history=False).result[failed].map_states
             assert [type(state).__name__ for state in states] == ["Success", "Failed"]
+
+
+def test_worker_forgets_the_marks_of_runs_that_are_long_past(tmp_path: Any) -> None:
+    store = LocalResult(tmp_path)
+    most = worker_guard._seen.maxlen or 0
+    for run in range(most + 5):
+        worker_guard.leave_probe_here(store, "a", f"mark of {run}")
+    assert len(worker_guard._seen) == most
+    store.save("mark", None)
+    assert worker_guard._sees(store, "mark")  # it looks again for one that it does not know
+    assert "mark" in worker_guard._seen
+    worker_guard._seen.clear()
