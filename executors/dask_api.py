@@ -15,7 +15,8 @@ private name                                                why it is needed
 ``Client._send_to_scheduler``, ``futures[key].reset``       the same, a key whose value was lost after its end
 ``Client.scheduler_comm``                                   what a new connection is known by
 ``Client._send_to_scheduler_safe``                          a release that comes before what is submitted after it
-``Client.scheduler_comm.recent_message_log``                the log that keeps the last 1,000 messages alive
+``Client.scheduler_comm.recent_message_log``                the log that keeps the last 1,000 messages alive,
+``Scheduler.stream_comms[...].recent_message_log``          here and on the scheduler
 ``Client._scatter``, ``_run_on_scheduler``                  their coroutines, so that a wait for them can be given up
 ``Client._register_scheduler_plugin``                        the same, for a plugin
 ``Client._run``                                              the same, on all workers
@@ -47,7 +48,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Key", "Task", "TaskRef", "asked_on_scheduler", "asked_on_workers", "forget_preloads", "is_asynchronous",
     "known_state", "link_of", "mark_pending", "registered", "release", "replace_lost_workers", "scattered",
-    "submit_graph", "wait_for_end",
+    "shorten_message_log", "submit_graph", "wait_for_end",
 ]  # fmt: skip
 
 Key = tuple[str, int | str, int]
@@ -113,7 +114,7 @@ def release(client: Client, futures: Sequence[Future]) -> None:
 
     ``Future.release`` costs a call in the client's loop and a message for each.
     """
-    _shorten_message_log(client)
+    shorten_message_log(client.scheduler_comm)
     keys = [future.key for future in futures if not future._cleared and client.generation == future._generation]
     for future in futures:
         # Its finalizer must not release the key again: by then the key may be in use for another future.
@@ -122,10 +123,10 @@ def release(client: Client, futures: Sequence[Future]) -> None:
         client.loop.add_callback(_release, client, keys)
 
 
-def _shorten_message_log(client: Client) -> None:
+def shorten_message_log(connection: Any) -> None:
     """Drop messages that were sent: Dask's log for developers keeps 1,000, and one of ours has a hundred children."""
-    log = getattr(client.scheduler_comm, "recent_message_log", None)
-    with suppress(IndexError):  # the client's loop adds to it, and a new connection has a new one
+    log = getattr(connection, "recent_message_log", None)
+    with suppress(IndexError):  # the loop adds to it, and a new connection has a new one
         while log is not None and len(log) > MESSAGES_KEPT:
             log.popleft()
 

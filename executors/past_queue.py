@@ -18,6 +18,7 @@ from typing import Any
 from distributed import SchedulerPlugin
 
 from prefectish.engine.scheduling.ahead import Room, is_alone, is_held_up, spread
+from prefectish.executors.dask_api import shorten_message_log
 
 #: Annotation of short children: the name of their run, and how many of them each thread may have.
 ANNOTATION = "prefectish-ahead"
@@ -87,6 +88,8 @@ class PastQueue(SchedulerPlugin):  # type: ignore[misc]  # distributed has no ty
         Dask gives a thread a task or two more than it runs, too, whatever they take, and leaves there what takes less
         time than the bytes that it reads: its function.
         """
+        for connection in scheduler.stream_comms.values():
+            shorten_message_log(connection)  # else the graphs of some ten thousand children stay in memory
         given = any(w.processing for w in scheduler.workers.values())
         self._is_looking = bool(given or scheduler.queued or scheduler.unrunnable)  # children may wait for any of them
         if not self._is_looking:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from types import SimpleNamespace
 
 import pytest
+from distributed.batched import BatchedSend
 from distributed.collections import HeapSet
 from distributed.scheduler import Scheduler
 
+from prefectish.executors.dask_api import MESSAGES_KEPT
 from prefectish.executors.past_queue import AFTER_OTHERS, ANNOTATION, NO_WORKER, PastQueue, hold, release
 
 
@@ -35,6 +38,7 @@ class FakeWorker:
 class FakeScheduler:
     def __init__(self, queued=(), workers=("a", "b"), extensions=("stealing",)):
         self.tasks = {}
+        self.stream_comms = {}
         self.extensions = dict.fromkeys(extensions)
         self.queued = HeapSet(key=lambda task: task.priority)
         for task in queued:
@@ -224,6 +228,14 @@ def test_workers_are_looked_at_until_nothing_is_left_that_may_come_to_them(waits
     look, *arguments = scheduler.later.pop()
     look(*arguments)
     assert not scheduler.later
+
+
+def test_messages_with_many_children_are_not_kept():
+    scheduler, log = FakeScheduler(), deque(range(1000))
+    scheduler.stream_comms = {"a": SimpleNamespace(recent_message_log=log), "b": SimpleNamespace()}
+    PastQueue()._look(scheduler)
+    assert [*log] == [*range(1000 - MESSAGES_KEPT, 1000)]
+    assert BatchedSend(interval=1).recent_message_log.maxlen > MESSAGES_KEPT, "what Dask keeps, under the name it has"
 
 
 @pytest.mark.parametrize("name", ["transitions", "add_plugin"])
