@@ -48,6 +48,7 @@ MOST_CONNECTED = 8
 _stores: dict[tuple[int, str], HistoryStore] = {}
 _connected: dict[HistoryStore, None] = {}  # those used last come last
 _lock = threading.Lock()
+_order = threading.Lock()  # of `_connected`; what is used again does not wait for one that is being opened
 
 
 class HistoryStore(ABC):
@@ -87,8 +88,7 @@ class HistoryStore(ABC):
 
     def _connecting(self) -> Engine:
         if not self.is_connected:
-            with _lock:
-                _keep_connected(self)
+            _keep_connected(self)
         return self.engine
 
     def disconnect(self) -> None:
@@ -406,7 +406,8 @@ def open_store(history: str | os.PathLike[str] | None) -> HistoryStore:
         store = _stores.get((os.getpid(), key))
         if store is None or not store.is_there():
             if store is not None:
-                _connected.pop(store, None)
+                with _order:
+                    _connected.pop(store, None)
                 store.disconnect()  # of the file that is gone, which its connections keep on the disk
             store = _stores[os.getpid(), key] = make()
             store.process = os.getpid()
@@ -416,14 +417,15 @@ def open_store(history: str | os.PathLike[str] | None) -> HistoryStore:
 
 def _keep_connected(store: HistoryStore) -> None:
     """Let a history that is used keep its connections, in the place of the one whose last use is longest ago."""
-    _connected.pop(store, None)
-    _connected[store] = None
-    store.is_connected = True
-    while len(_connected) > MOST_CONNECTED:
-        oldest = next(iter(_connected))
-        del _connected[oldest]
-        if oldest.process == os.getpid():
-            oldest.disconnect()
+    with _order:
+        _connected.pop(store, None)
+        _connected[store] = None
+        store.is_connected = True
+        while len(_connected) > MOST_CONNECTED:
+            oldest = next(iter(_connected))
+            del _connected[oldest]
+            if oldest.process == os.getpid():
+                oldest.disconnect()
 
 
 def open_stores() -> list[HistoryStore]:
