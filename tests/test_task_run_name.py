@@ -105,9 +105,9 @@ def test_option_that_makes_no_name_is_refused():
 @pytest.mark.parametrize(
     ("wanted", "text"),
     [
-        ("${link}", r"load-1: task_run_name '\$\{link\}' has an unknown field 'link';"),
-        (lambda link: link, "load-1: task_run_name takes an unknown field 'link'; available are"),
-        ("${map_index}", r"load-1: task_run_name '\$\{map_index\}' has an unknown field"),
+        ("${link}", r"load: task_run_name '\$\{link\}' has an unknown field 'link';"),
+        (lambda link: link, "load: task_run_name takes an unknown field 'link'; available are"),
+        ("${map_index}", r"load: task_run_name '\$\{map_index\}' has an unknown field"),
     ],
 )
 def test_name_of_what_the_task_has_not_is_refused_with_the_flow(wanted, text):
@@ -123,7 +123,7 @@ def test_name_that_cannot_be_made_warns_once_and_the_children_run(caplog):
     state = flow.run(history=False).result[loaded]
     assert state.result == ["load[0]", "load[1]"]
     warned = [r.getMessage() for r in caplog.records if r.levelno == logging.WARNING]
-    assert warned == ["load-1: task_run_name could not be rendered: ZeroDivisionError('division by zero')"]
+    assert warned == ["load: task_run_name could not be rendered: ZeroDivisionError('division by zero')"]
 
 
 @pytest.mark.parametrize(
@@ -137,7 +137,7 @@ def test_name_that_cannot_be_made_warns_once_and_the_children_run(caplog):
     ],
 )
 def test_names_are_one_safe_line(wanted, value, name):
-    assert RunNaming(wanted).name({**FIELDS, "x": value}, pytest.fail) == name
+    assert RunNaming(wanted).name({**FIELDS, "x": value}, "load", pytest.fail) == name
 
 
 class Secretive:
@@ -148,7 +148,7 @@ class Secretive:
 @pytest.mark.parametrize("wanted", ["${x}", lambda x: x])
 def test_names_show_no_objects(wanted):
     said = []
-    assert RunNaming(wanted).name({**FIELDS, "x": Secretive()}, lambda *told: said.append(told)) is None
+    assert RunNaming(wanted).name({**FIELDS, "x": Secretive()}, "load", lambda *told: said.append(told)) is None
     assert len(said) == 1
     assert "swordfish" not in str(said)
 

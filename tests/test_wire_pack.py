@@ -106,7 +106,7 @@ def test_heavy_constant_is_warned_of(monkeypatch, caplog):
     monkeypatch.setattr(pack, "HEAVY", 1000)
     tasks, chain = chain_of("x" * 2000)
     pack_chain(chain, tasks)
-    assert "argument 'y' of add-1 has 0.0 MB" in caplog.text
+    assert "argument 'y' of add has 0.0 MB" in caplog.text
 
 
 def test_facts_of_the_run_that_cannot_be_pickled_are_left_out():
@@ -161,5 +161,5 @@ def test_item_that_cannot_be_pickled_raises_and_its_record_says_why():
         Packer().item({"a": lock}, "load-1[0]")
     record = unpicklable_input(chain.steps[0], 3, "x", {"a": lock}, caught.value)
     assert isinstance(record.state, Failed)
-    assert record.state.message.startswith("argument 'x' of add-1[3] could not be pickled: TypeError: ")
+    assert record.state.message.startswith("argument 'x' of add[3] could not be pickled: TypeError: ")
     assert record.state.message.endswith("(it is x['a'])")

@@ -25,7 +25,7 @@ class Attempt(dict):
         self.run = run
         self.index = -1
         self.is_timed, self.allowance = False, None
-        self.spec = SimpleNamespace(measure=measure, mapped=mapped, number=3, limit=None, label=lambda index: "read-1")
+        self.spec = SimpleNamespace(measure=measure, mapped=mapped, number=3, limit=None, label_of=lambda index: "read")
 
     @property
     def attempt(self):

@@ -33,14 +33,14 @@ class RunNaming:
         self._function = None if isinstance(wanted, str) else wanted
         self._warned = False
 
-    def name(self, fields: Mapping[str, Any], warn: Callable[..., Any]) -> str | None:
+    def name(self, fields: Mapping[str, Any], label: str, warn: Callable[..., Any]) -> str | None:
         """Return the name of a run by its fields and inputs; None, with one warning, if it cannot be rendered."""
         outcome = capture(self._render, fields)
         if not isinstance(outcome, Error):
             return printable(outcome.value, MAX_NAME_LENGTH)
         if not self._warned:
             self._warned = True
-            warn("%s: task_run_name could not be rendered: %s", fields["task_label"], describe(outcome.exception))
+            warn("%s: task_run_name could not be rendered: %s", label, describe(outcome.exception))
         return None
 
     def _render(self, fields: Mapping[str, Any]) -> str:

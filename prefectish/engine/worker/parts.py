@@ -100,7 +100,7 @@ class _Naming(AttemptPart):
         self._naming = naming
 
     def before_body(self, ctx: AttemptContext, inputs: Inputs) -> State | None:
-        ctx.name = self._naming.name(TemplateFields(ctx, inputs), ctx["logger"].warning)
+        ctx.name = self._naming.name(TemplateFields(ctx, inputs), ctx.spec.label, ctx["logger"].warning)
         return None
 
 
