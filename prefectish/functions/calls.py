@@ -329,7 +329,9 @@ class CallQueue:
         resume_rules = self.progress.resume_rules
         if resume_rules is None or outcome.step_state is None:
             return False
-        return resume_rules.reran(*_place(outcome)) or resume_rules.returned(*_place(outcome))
+        place = _place(outcome)
+        changed = resume_rules.reran(*place) or resume_rules.returned(*place)
+        return changed or resume_rules.resized(outcome.step_state, outcome.row)
 
     def _add_items(self, a: Argument, reader: Settled) -> StepState:
         """Add a list in which outcomes stand for items: each child waits for its own item only."""

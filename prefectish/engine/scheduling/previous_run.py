@@ -8,6 +8,7 @@ that its result can be read where it is still needed; one whose result is gone r
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple, Protocol
@@ -180,6 +181,7 @@ class PreviousRun:
         self._retry_failed = retry_failed
         self._chosen = chosen
         self._forgotten: set[tuple[str, ItemId]] = set()
+        self._ended: dict[str, Counter[str | None]] = {}  # by slug: how many children of each key have a record
         self._since = {} if since is None else since
 
     def forget(self, slug: str, identity: ItemId) -> None:
@@ -244,7 +246,9 @@ class PreviousRun:
         key, number = identity
         waiting = self._waiting.get(slug, {}).get(number if key is None else key, ())
         if key is not None and waiting:  # of several with one key those that ended come first
-            number -= sum(1 for other, _ in self._children.get(slug, {}) if other == key)
+            if slug not in self._ended:
+                self._ended[slug] = Counter(other for other, _ in self._children.get(slug, {}))
+            number -= self._ended[slug][key]
         place = 0 if key is None else number
         return waiting[place] if 0 <= place < len(waiting) else None
 

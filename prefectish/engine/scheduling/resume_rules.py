@@ -25,6 +25,7 @@ from prefectish.engine.worker.run_steps import gather
 from prefectish.engine.worker.storage import ResultStorage
 from prefectish.engine.worker.time_limit import key_in_time
 from prefectish.kinds import is_a
+from prefectish.tasks.reductions import Reduced
 
 #: Identity of a single task.
 SINGLE: ItemId = (None, 0)
@@ -110,6 +111,12 @@ class ResumeRules:
         if row is None:
             return bool(self._rerun_rows.get(number)) or number in self._moved
         return row in self._rerun_rows.get(number, ())
+
+    def resized(self, step_state: StepState, row: int | None = None) -> bool:
+        """Whether all of a map is meant, and it has another number of children than it had."""
+        if row is not None or step_state.children is None or not step_state.step.mapped:
+            return False
+        return not self._previous_run.same_width(step_state.step.slug, len(step_state.children))
 
     def returned(self, number: int, row: int | None) -> bool:
         """Whether a row of a step is kept that the last part of the run had not: there it may have had another one."""
@@ -268,11 +275,8 @@ class ResumeRules:
     ) -> bool:
         """Whether a step reads something that was not finished before it ran, or a list of other items than before."""
         inputs = chain.step_states[position].step.inputs
-        for number, read in chain.reads_of(row):
-            if self.reran(number, read) or (
-                read is not None and self._generations.get((number, read), 0) > record.generation
-            ):
-                return True
+        if any(self._has_changed(step_states[number], read, record) for number, read in chain.reads_of(row)):
+            return True
         for (kind, k), i in zip(chain.spec.steps[position].wiring, inputs, strict=True):
             if i.source < 0:
                 continue
@@ -290,10 +294,16 @@ class ResumeRules:
             elif i.mapped:
                 changed = False  # the item says by its key whether it is the same
             else:
-                changed = not self._is_as_before(source, record.generation)
+                changed = not self._is_as_before(source, record.generation, step_states)
             if changed:
                 return True
         return False
+
+    def _has_changed(self, source: StepState, row: int | None, record: PreviousResult | PreviousWait) -> bool:
+        """Whether a row of a step, or all of it, is not what it was when something that was made then read it."""
+        number = source.step.number
+        is_newer = row is not None and self._generations.get((number, row), 0) > record.generation
+        return is_newer or self.reran(number, row) or self.resized(source, row)
 
     def _may_be_another(self, chain: StepChain, row: int, source: StepState) -> bool:
         """Whether a row that is known by its position may read another child of a step than it did."""
@@ -310,14 +320,14 @@ class ResumeRules:
             chain.reads_full_groups(row) or self._previous_run.same_width(source.step.slug, len(source.children or ()))
         )
 
-    def _is_as_before(self, source: StepState, generation: int) -> bool:
+    def _is_as_before(self, source: StepState, generation: int, step_states: Sequence[StepState]) -> bool:
         """Whether all of a step is what it was when something that was made then read it."""
+        if isinstance(source.step.task, Reduced):  # stands for what a reduction gave
+            source = step_states[source.step.inputs[0].source]
         number = source.step.number
         if source.rerun or number in self._moved or self._latest.get(number, 0) > generation:
             return False
-        if not source.step.mapped or source.children is None:
-            return True
-        return self._previous_run.same_width(source.step.slug, len(source.children))
+        return not self.resized(source)
 
     def _is_needed(
         self,
@@ -356,7 +366,7 @@ class ResumeRules:
             if i.source in chain.position:
                 if not self._is_kept_whole(chain, chain.position[i.source], record.generation, step_states):
                     return False
-            elif not source.final or not self._is_as_before(source, record.generation):
+            elif not source.final or not self._is_as_before(source, record.generation, step_states):
                 return False
         return all(self._stays(n, chain, plan, step_states) for n in step.consumers) or record.readable
 
@@ -384,7 +394,7 @@ class ResumeRules:
         ):
             if kind == STEP and not self._is_kept_whole(chain, k, first, step_states):
                 return False
-            if kind != STEP and not i.mapped and not self._is_as_before(step_states[i.source], first):
+            if kind != STEP and not i.mapped and not self._is_as_before(step_states[i.source], first, step_states):
                 return False
         return True
 
