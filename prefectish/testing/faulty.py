@@ -40,7 +40,7 @@ class InjectedFault(NamedTuple):
     Attributes
     ----------
     label
-        The task or child, as ``load-1[3]``.
+        The task or child, as ``load[3]``.
     submission
         How often it had been submitted before.
     fault
@@ -116,7 +116,7 @@ class FaultySession:
     >>> [type(child).__name__ for child in state.result[loaded].map_states], state.result[counted].result
     (['Success', 'Success', 'Success', 'Crashed'], 3)
     >>> [happened.label for happened in executor.happened]
-    ['load-1[1]', 'load-1[3]', 'load-1[3]']
+    ['load[1]', 'load[3]', 'load[3]']
     """
 
     def __init__(

@@ -66,8 +66,8 @@ def assert_states(state: State, expected: Mapping[Any, Any]) -> None:
     >>> assert_states(state, {loaded: "Success", reported: "Success"})
     Traceback (most recent call last):
     AssertionError: not as expected:
-      load-1[1]: expected Success, got Failed("Error during execution of task: ZeroDivisionError(...)")
-      report-1: expected Success, got TriggerFailed('Trigger was "all_successful" but some ...')
+      load[1]: expected Success, got Failed("Error during execution of task: ZeroDivisionError(...)")
+      report: expected Success, got TriggerFailed('Trigger was "all_successful" but some ...')
     """
     if not isinstance(state, State) or not issubclass(type(state._raw_result), Mapping):
         raise ValueError(f"state must be the state of a flow as returned by flow.run(...), got {state!r}")
