@@ -253,27 +253,6 @@ def test_u9_retries_that_a_handler_asks_for_are_counted_too(executor, tmp_path, 
     assert lines(tmp_path / "notes") == ["0"] * 3
 
 
-@pytest.mark.parametrize("asked_by", ["body", "handler"])
-def test_u9_task_without_max_retries_does_not_retry_for_ever_at_once(asked_by):
-    count = []
-
-    @task(name="insist", state_handlers=[again_by_signal] if asked_by == "handler" else None)
-    def insist():
-        count.append(0)
-        if asked_by == "body":
-            raise signals.RETRY("once more")
-        raise ValueError("no")
-
-    with Flow("retries") as graph:
-        out = insist()
-    failed = graph.run(history=False).result[out]
-    assert type(failed) is Failed
-    assert failed.message.startswith(
-        "RETRY signal, but 1,000 retries did not help; set max_retries= for more, or start"
-    )
-    assert len(count) == 1_001
-
-
 def broken_handler(when):
     def handle(task, old, new):
         if type(new).__name__ == when:

@@ -192,7 +192,7 @@ def _run_attempt(
         seconds = perf_counter() - began if clock is clocks.MACHINE else clock.end(began)
         unbind(token)
     if type(state) is Retrying and not (isinstance(start, Retrying) and state.run_count == start.run_count):
-        state = within_retries(spec, state, ctx.turn_count, clocks.now())  # a handler may have asked for it
+        state = within_retries(spec, state, ctx.turn_count)  # a handler may have asked for it
     state = _settled(spec, ctx, state)
     due_in_seconds = width = None
     if spec.measure and (type(state) is Success or state.is_successful()):
@@ -413,8 +413,8 @@ def _after_error(spec: StepSpec, ctx: AttemptContext, outcome: Error) -> State:
     if instead is not error:
         outcome = Error(instead)
     if spec.limit is None or is_plain(instead):
-        return after(spec, outcome, ctx.turn_count, clocks.now())
-    return bounded(ctx, "the text of its exception", after, spec, outcome, ctx.turn_count, clocks.now())
+        return after(spec, outcome, ctx.turn_count)
+    return bounded(ctx, "the text of its exception", after, spec, outcome, ctx.turn_count)
 
 
 def _ask(ctx: AttemptContext, part: AttemptPart, method: Callable[..., Outcome], /, *args: Any) -> Outcome:

@@ -55,9 +55,6 @@ if TYPE_CHECKING:
 #: Begins the message of a task whose body raised.
 BODY_FAILED = "Error during execution of task: "
 
-#: How often a task without ``max_retries`` may ask for another attempt at once.
-MOST_AT_ONCE = 1_000
-
 #: In the context of a state that stands for an item that could not be read.
 UNREAD = "unread_item"
 
@@ -288,15 +285,13 @@ def flattened(value: Any) -> Any:
     return flat
 
 
-def after(spec: StepSpec, outcome: Value | Error, run_count: int, now: datetime | None = None) -> State:
+def after(spec: StepSpec, outcome: Value | Error, run_count: int) -> State:
     """Turn the outcome of a body into a state.
 
     Parameters
     ----------
     run_count
         Number of this attempt, from 1.
-    now
-        The time, for a RETRY that names one; None if it makes no difference.
     """
     if type(outcome) is Value:
         if type(outcome.value) in SIMPLE:
@@ -309,38 +304,26 @@ def after(spec: StepSpec, outcome: Value | Error, run_count: int, now: datetime 
     if isinstance(error, signals.TimeoutSignal):
         return TimedOut("Task timed out during execution.", error)
     if isinstance(error, signals.Signal):
-        return _signalled(spec, error.state, run_count, now)
+        return _signalled(spec, error.state, run_count)
     return Failed(failure_text(error), error)
 
 
-def _signalled(spec: StepSpec, state: State, run_count: int, now: datetime | None) -> State:
+def _signalled(spec: StepSpec, state: State, run_count: int) -> State:
     if not isinstance(state, Retrying):
         return _asked_for(state)
-    counted = within_retries(spec, state, run_count, now)
+    counted = within_retries(spec, state, run_count)
     return counted.replace(run_count=run_count) if counted is state else counted
 
 
-def within_retries(spec: StepSpec, state: Retrying, run_count: int, now: datetime | None) -> State:
-    """Return the Retrying state that a body or a handler asks for; Failed if its retries are used up.
+def within_retries(spec: StepSpec, state: Retrying, run_count: int) -> State:
+    """Return the Retrying state that a body or a handler asks for; Failed if ``max_retries`` is used up.
 
-    A task without ``max_retries`` may ask as often as it waits, as one that polls does; what asks for another attempt
-    at once, again and again, would run for ever.
+    Without ``max_retries`` a task may ask as often as it likes, as one that polls does.
     """
     limit = spec.task.max_retries
     if limit and run_count > limit:
-        text = f"RETRY signal, but max_retries={limit} is used up"
-    elif not limit and run_count > MOST_AT_ONCE and not _waits(state, now):
-        text = (
-            f"RETRY signal, but {MOST_AT_ONCE:,} retries did not help; "
-            "set max_retries= for more, or start_time= of the signal to wait before each"
-        )
-    else:
-        return state
-    return Failed(text, state._raw_result)
-
-
-def _waits(state: Retrying, now: datetime | None) -> bool:
-    return now is not None and state.start_time is not None and state.start_time > now
+        return Failed(f"RETRY signal, but max_retries={limit} is used up", state._raw_result)
+    return state
 
 
 def _asked_for(state: State) -> State:
