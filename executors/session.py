@@ -247,7 +247,7 @@ class ClusterSession:
         if new and self.shipment is not None:
             bodies = [step.task.run for step in new]
             if self.shipment.take(reached([self.tasks[step.number] for step in new], bodies), bodies):
-                self.tasks.update((step.number, pickle_task(step.label, step.task)) for step in steps)
+                self.tasks.update((step.number, pickle_task(step.slug, step.task)) for step in steps)
         if new:
             self.modules.check({step.label: (self.tasks[step.number], step.task.run) for step in new})
 

@@ -3,7 +3,8 @@
 One rule says what a task is called in every text: messages, logs, reprs, pages, pictures, commands. In a flow it is
 the name, or the slug if several tasks have the name. A flow function calls tasks one by one: the first call or map by a
 name is called by the name, and later ones by their slugs. A child has its index behind it. Whatever takes a task by a
-text takes its slug, its label, and its name, in this order (:func:`meant`).
+text takes its slug, its label, and its name, in this order (:func:`meant`). The errors of what cannot be pickled, of
+dead workers and of changed tasks name the slug: programs look for how they begin, in the flow as well.
 """
 
 from __future__ import annotations

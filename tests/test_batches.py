@@ -149,7 +149,7 @@ def test_argument_that_cannot_be_pickled_fails_its_child_of_a_batch_only(dask):
         children = give.map([1, Stubborn(), 3])
     first, failed, last = flow.run(executor=dask).result[children].map_states
     assert (first.result, last.result) == ("1", "3")
-    assert failed.message == "argument 'x' of give[1] could not be pickled: TypeError: stays here"
+    assert failed.message == "argument 'x' of give-1[1] could not be pickled: TypeError: stays here"
 
 
 # ---------------------------------------------------------------------- how large

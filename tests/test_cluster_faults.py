@@ -150,7 +150,7 @@ def test_w3_w4_child_that_kills_its_process_crashes_alone(tmp_path, how, words, 
     assert kinds(state.result[children]) == {"Success": 23, "Crashed": 1}
     crashed = states[3]
     deaths = 4 if "default" in request.node.name else 2
-    assert crashed.message == f"worker died {deaths} times while running work[3] ({words})"
+    assert crashed.message == f"worker died {deaths} times while running work-1[3] ({words})"
     assert known.items() <= crashed.evidence.items()
     assert crashed.evidence["worker"].startswith("tcp://127.0.0.1:")
     assert crashed.evidence["pid"] in pids(path)
@@ -270,7 +270,7 @@ def test_step_of_a_branch_that_kills_its_process_is_the_one_that_crashes(tmp_pat
     state = flow.run(executor=own())
     assert kinds(state.result[ones]) == {"Success": 5}
     assert type(state.result[twos].map_states[2]) is Crashed
-    assert state.result[twos].map_states[2].message == "worker died 2 times while running second[2] (exit code 7)"
+    assert state.result[twos].map_states[2].message == "worker died 2 times while running second-1[2] (exit code 7)"
     assert kinds(state.result[twos]) == {"Success": 4, "Crashed": 1}
     assert state.result[threes].result == [False, False, True, False, False]
 
@@ -289,7 +289,7 @@ def test_single_task_that_kills_its_process_crashes(tmp_path):
         out = work()
         good = seen(out)
     state = flow.run(executor=own())
-    assert state.result[out].message == "worker died 2 times while running work (exit code 7)"
+    assert state.result[out].message == "worker died 2 times while running work-1 (exit code 7)"
     assert state.result[good].result == "RemoteError"
     assert state.is_successful()
 

@@ -113,7 +113,7 @@ def test_p1_result_that_cannot_be_pickled_fails_its_child(dask, client, make, te
     state = flow.run(executor=dask)
     failed = state.result[made].map_states[1]
     assert type(failed) is Failed
-    assert failed.message.startswith(f"result of produce[1] could not be pickled: TypeError: {text}")
+    assert failed.message.startswith(f"result of produce-1[1] could not be pickled: TypeError: {text}")
     assert kinds(state.result[made]) == {"Success": 3, "Failed": 1}
     assert kinds(state.result[used]) == {"Success": 3, "TriggerFailed": 1}
     assert state.exit_code == 1
@@ -139,14 +139,14 @@ def test_p2_result_that_cannot_be_loaded_fails_who_reads_it(client, verify):
     produced, consumed = state.result[made].map_states[1], state.result[used].map_states[1]
     if verify:
         assert type(produced) is Failed
-        assert produced.message == ("result of produce[1] could not be pickled: ImportError: no module of that name")
+        assert produced.message == ("result of produce-1[1] could not be pickled: ImportError: no module of that name")
         assert type(consumed) is TriggerFailed
     else:
         assert type(produced) is Success
-        with pytest.raises(ResultUnpickleError, match=r"produce\[1\]"):
+        with pytest.raises(ResultUnpickleError, match=r"produce-1\[1\]"):
             produced.result  # noqa: B018
         assert type(consumed) is Failed
-        assert "upstream produce[1] could not be unpickled on the worker: ImportError" in consumed.message
+        assert "upstream produce-1[1] could not be unpickled on the worker: ImportError" in consumed.message
     assert kinds(state.result[used])["Success"] == 3
 
 
@@ -166,7 +166,7 @@ def test_p3_argument_that_cannot_be_pickled_fails_its_child(dask, tmp_path):
     state = flow.run(executor=dask)
     assert [type(s) for s in state.result[children].map_states] == [Success, Failed, Success]
     assert state.result[children].map_states[1].message == (
-        "argument 'x' of use[1] could not be pickled: TypeError: stays here"
+        "argument 'x' of use-1[1] could not be pickled: TypeError: stays here"
     )
     assert sorted(notes(path)) == ["1", "3"]
 
@@ -235,7 +235,7 @@ def test_p8_body_that_cannot_be_pickled_is_refused_by_name(dask, tmp_path):
 
     with Flow("p8") as flow:
         closes_over.map(fine.map(range(3)))
-    with pytest.raises(FlowDefinitionError, match=r"^task closes_over cannot be pickled") as caught:
+    with pytest.raises(FlowDefinitionError, match=r"^task closes_over-1 cannot be pickled") as caught:
         flow.run(executor=dask)
     assert caught.value.exit_code == 2
     assert notes(path) == []

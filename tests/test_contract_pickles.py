@@ -84,7 +84,7 @@ def test_p1_result_that_cannot_be_pickled_fails_its_child(run, request, make):
     state = run(flow)
     assert state_names(state.result[children]) == ["Success", "Failed", "Success"]
     message = state.result[children].map_states[1].message
-    assert message.startswith("result of produce[1] could not be pickled: ")
+    assert message.startswith("result of produce-1[1] could not be pickled: ")
     assert message.split(": ")[1] in ("TypeError", "ValueError")
     assert state_names(state.result[after]) == ["Success", "TriggerFailed", "Success"]
     assert type(state.result[whole]) is TriggerFailed
@@ -106,8 +106,10 @@ def test_p2_result_that_cannot_be_unpickled_fails_its_consumer(run, request):
     assert state_names(state.result[children]) == ["Success"] * 3
     assert state_names(state.result[after]) == ["Success", "Failed", "Success"]
     failed = state.result[after].map_states[1]
-    assert failed.message == ("upstream produce[1] could not be unpickled on the worker: ValueError: not to be loaded")
-    with pytest.raises(ResultUnpickleError, match=r"produce\[1\]"):
+    assert failed.message == (
+        "upstream produce-1[1] could not be unpickled on the worker: ValueError: not to be loaded"
+    )
+    with pytest.raises(ResultUnpickleError, match=r"produce-1\[1\]"):
         _ = state.result[children].map_states[1].result
 
 
@@ -126,7 +128,7 @@ def test_p2_result_is_loaded_once_more_where_it_was_made_if_asked(where, request
         children = produce.map([0, 1, 2])
     state = flow.run(executor=executor)
     assert state_names(state.result[children]) == ["Success", "Failed", "Success"]
-    assert "produce[1]" in state.result[children].map_states[1].message
+    assert "produce-1[1]" in state.result[children].map_states[1].message
 
 
 @elsewhere
@@ -141,7 +143,7 @@ def test_p3_argument_that_cannot_be_pickled_fails_its_child_before_it_starts(run
     state = run(flow)
     assert state_names(state.result[out]) == ["Success", "Failed", "Success"]
     message = state.result[out].map_states[1].message
-    assert message == "argument 'x' of take[1] could not be pickled: ValueError: not to be sent"
+    assert message == "argument 'x' of take-1[1] could not be pickled: ValueError: not to be sent"
     assert lines(tmp_path / "notes") == ["int", "int"]
 
 
@@ -252,7 +254,7 @@ def test_p8_body_that_cannot_be_pickled_is_refused_before_anything_is_submitted(
 
         with Flow("bodies") as flow:
             talk.map([1, 2], upstream_tasks=[unmapped(first())])
-        with pytest.raises(FlowDefinitionError, match=r"^task talk cannot be pickled: ") as error:
+        with pytest.raises(FlowDefinitionError, match=r"^task talk-1 cannot be pickled: ") as error:
             run(flow)
     assert error.value.exit_code == 2
     assert lines(tmp_path / "notes") == []
@@ -267,7 +269,7 @@ def test_handler_and_trigger_that_cannot_be_pickled_are_refused_too(run):
 
     with Flow("bodies") as flow:
         give.copy(trigger=trigger, name="picky")(1)
-    with pytest.raises(FlowDefinitionError, match=r"^task picky cannot be pickled: "):
+    with pytest.raises(FlowDefinitionError, match=r"^task picky-1 cannot be pickled: "):
         run(flow)
 
 

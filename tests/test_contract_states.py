@@ -85,7 +85,7 @@ def test_a_state_that_cannot_be_pickled_fails_its_own_child_and_says_so(spelled,
         return  # the objects themselves are handed over
     texts = [state.message for state in states if not state.is_successful()]
     assert all("could not be pickled: TypeError: cannot pickle '_thread.lock' object" in text for text in texts)
-    assert re.search(r"hold\[\d\]\S* failed: (state|result) of hold\[\d\] could not be pickled", caplog.text)
+    assert re.search(r"hold\[\d\]\S* failed: (state|result) of hold-1\[\d\] could not be pickled", caplog.text)
 
 
 @task
@@ -98,8 +98,10 @@ def test_nu_7_a_result_that_cannot_be_pickled_is_logged(spelled, caplog):
     if isinstance(found, Success):
         assert isinstance(spelled.executor, LocalExecutor | LocalDaskExecutor)
         return
-    assert found.message.startswith("result of give_lock[1] could not be pickled: TypeError: ")
-    assert re.search(r"give_lock\[1\]\S* failed: result of give_lock\[1\] could not be pickled: TypeError", caplog.text)
+    assert found.message.startswith("result of give_lock-1[1] could not be pickled: TypeError: ")
+    assert re.search(
+        r"give_lock\[1\]\S* failed: result of give_lock-1\[1\] could not be pickled: TypeError", caplog.text
+    )
 
 
 class Told:

@@ -321,7 +321,7 @@ def test_result_that_cannot_be_pickled_is_logged(run, caplog, in_process):
         add(lock())
     run(graph)
     errors = said(caplog, logging.ERROR)
-    assert errors == [] if in_process else errors[0].startswith("lock: failed: result of lock could not be pickled")
+    assert errors == [] if in_process else errors[0].startswith("lock: failed: result of lock-1 could not be pickled")
 
 
 def test_task_that_only_follows_and_signals_are_not_logged_as_failures(run, caplog):

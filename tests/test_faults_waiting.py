@@ -232,7 +232,7 @@ def test_w20_worker_that_does_not_answer_is_not_taken_for_one_out_of_memory():
         with Flow("ttl") as flow:
             out = hold()
         state = flow.run(executor=DaskExecutor(client=client), history=False).result[out]
-    assert state.message.startswith("worker died 1 time while running hold (did not answer for worker-ttl "), state
+    assert state.message.startswith("worker died 1 time while running hold-1 (did not answer for worker-ttl "), state
     assert "memory" not in state.message
     assert state.evidence["silent_seconds"] >= 2
     assert state.cause == "killed-worker"

@@ -87,7 +87,7 @@ def test_w5_child_whose_worker_runs_out_of_memory_crashes_alone(tmp_path, kind):
                 state = flow.run(executor=DaskExecutor(client=client), history=False)
     states = state.result[children].map_states
     assert kinds(state.result[children]) == {"Success": 11, "Crashed": 1}
-    assert states[3].message == "worker died 2 times while running work[3] (possibly out of memory)"
+    assert states[3].message == "worker died 2 times while running work-1[3] (possibly out of memory)"
     assert states[3].cause == "killed-worker"
     evidence = states[3].evidence
     assert evidence["out_of_memory"]
@@ -113,7 +113,7 @@ def test_w5_process_that_the_kernel_kills_is_reported_with_its_memory(tmp_path):
         out = work(1)
     state = flow.run(executor=LocalDaskExecutor("processes", num_workers=2), history=False).result[out]
     ended = "killed by signal 9 (SIGKILL), possibly out of memory"
-    assert state.message == f"worker died 2 times while running work ({ended})"
+    assert state.message == f"worker died 2 times while running work-1 ({ended})"
     assert state.evidence["exit_code"] == -9
     assert state.evidence["signal"] == "SIGKILL"
     assert state.evidence["peak_memory"] > 200_000_000
@@ -429,7 +429,7 @@ def test_w21_neighbours_in_the_batch_of_a_poison_child_run_at_most_twice_more(tm
 
             calls()
     assert [type(state).__name__ for state in states] == ["Success", "Success", "Crashed", *["Success"] * 3]
-    assert states[2].message.startswith(f"worker died {4 if kind == 'dask' else 3} times while running work[2]")
+    assert states[2].message.startswith(f"worker died {4 if kind == 'dask' else 3} times while running work-1[2]")
     began = counts(path)
     assert max(began[n] for n in range(6) if n != 2) <= 3
     assert began[2] <= 6

@@ -169,7 +169,7 @@ def test_what_follows_a_call_that_runs_again_runs_again(bodies, where):
 def test_changed_task_and_other_flow_are_refused_by_name(bodies, where):
     state = make(bodies, where).run(n=2)
     run_id = state.context["flow_run_id"]
-    with pytest.raises(ResumeMismatch, match="task scale changed"):
+    with pytest.raises(ResumeMismatch, match="task scale-1 changed"):
         make(bodies, where, body=lambda x: x * 11).resume(run_id, n=2)
     forced = make(bodies, where, body=lambda x: x * 11).resume(run_id, n=2, force=True)
     assert forced.result[0] == [11, 22]
@@ -202,7 +202,7 @@ def test_call_that_comes_when_the_run_has_broken_off_does_not_wait_for_ever(bodi
         return arguments_of(*args)
 
     monkeypatch.setattr(function_run, "arguments_of", too_late)
-    with pytest.raises(ResumeMismatch, match="task scale changed"):
+    with pytest.raises(ResumeMismatch, match="task scale-1 changed"):
         made(3).resume(run_id)
 
 

@@ -124,7 +124,7 @@ def test_process_that_dies_is_a_crash_of_its_child_alone(run):
     state = run(flow)
     (child,) = state.result[out].map_states
     assert type(child) is Crashed
-    assert child.message == "process died while running die[0]: exit code 7"
+    assert child.message == "process died while running die-1[0]: exit code 7"
     assert child.cause == "killed-process"
     assert child.evidence["exit_code"] == 7
     assert "signal" not in child.evidence
@@ -167,7 +167,7 @@ def test_result_that_cannot_be_pickled_fails_its_child(run):
         out = lock()
     state = run(flow).result[out]
     assert type(state) is Failed
-    assert state.message.startswith("result of lock could not be pickled: TypeError: cannot pickle")
+    assert state.message.startswith("result of lock-1 could not be pickled: TypeError: cannot pickle")
 
 
 def test_loop_and_retry_run_in_processes_of_their_own(run):
@@ -309,7 +309,7 @@ def test_handlers_and_triggers_stay_here():
 def test_argument_that_cannot_be_pickled_is_named():
     state = run_alone(isolated(lambda a, b: None), a=1, b=threading.Lock())
     assert type(state) is Failed
-    assert state.message.startswith("argument 'b' of <lambda> could not be pickled: TypeError: cannot pickle")
+    assert state.message.startswith("argument 'b' of <lambda>-1 could not be pickled: TypeError: cannot pickle")
     assert isinstance(state.result, TypeError)
 
 
@@ -320,7 +320,7 @@ def test_body_that_cannot_be_pickled_is_named():
     def closes_over():
         return lock
 
-    assert run_alone(closes_over).message.startswith("task closes_over could not be pickled: TypeError")
+    assert run_alone(closes_over).message.startswith("task closes_over-1 could not be pickled: TypeError")
 
 
 class NeverLoads:
@@ -335,7 +335,7 @@ def never_load():
 def test_argument_that_cannot_be_loaded_is_reported():
     state = run_alone(isolated(lambda x: None), NeverLoads())
     assert type(state) is Failed
-    text = "an argument of <lambda> could not be unpickled in its process: RuntimeError: not here"
+    text = "an argument of <lambda>-1 could not be unpickled in its process: RuntimeError: not here"
     assert state.message == text
     assert isinstance(state.result, RemoteError)
 
@@ -428,7 +428,7 @@ def test_body_killed_by_a_signal_is_a_crash_that_names_it():
 
     state = run_alone(suicide)
     assert type(state) is Crashed
-    assert state.message == "process died while running suicide: killed by signal 9 (SIGKILL)"
+    assert state.message == "process died while running suicide-1: killed by signal 9 (SIGKILL)"
     assert (state.evidence["exit_code"], state.evidence["signal"]) == (-9, "SIGKILL")
     assert state.evidence["pid"] > 0
 
@@ -455,7 +455,7 @@ def test_crash_retries_start_the_body_again(tmp_path, caplog):
 
     assert run_alone(third_time) == Success(result=1)
     texts = [r.getMessage() for r in caplog.records]
-    again = "attempt 1: process died while running third_time: exit code 1; it is started again"
+    again = "attempt 1: process died while running third_time-1: exit code 1; it is started again"
     assert texts == [again, again]
 
 
@@ -500,7 +500,7 @@ def test_crash_retries_end_with_a_crash():
 
     state = run_alone(dies)
     assert (type(state), state.context) == (Crashed, {})
-    assert state.message == "process died while running dies: exit code 1"
+    assert state.message == "process died while running dies-1: exit code 1"
 
 
 def test_thread_that_the_body_leaves_is_ended_with_the_process(caplog, monkeypatch):

@@ -139,7 +139,7 @@ def test_session_that_loses_a_job_gives_a_crash():
     state = run_flow(flow, {}, RunOptions(executor=Given(Losing())))
     assert state.exit_code == 3
     assert [type(s).__name__ for s in state.result[out].map_states] == ["Success", "Crashed", "Success"]
-    assert state.result[out].map_states[1].message == "worker died 2 times while running give[1]"
+    assert state.result[out].map_states[1].message == "worker died 2 times while running give-1[1]"
 
 
 def test_session_that_cannot_start_lets_its_error_out():

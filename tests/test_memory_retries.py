@@ -117,7 +117,7 @@ def test_w15_child_too_large_for_all_its_tries_crashes_after_them(dask, tmp_path
     state = recorded.run(executor=dask, history=False)
     mapped = state.result[out]
     assert kinds(mapped) == {"Success": 3, "Crashed": 1}
-    assert mapped.map_states[1].message == "worker died 2 times while running work[1] (possibly out of memory)"
+    assert mapped.map_states[1].message == "worker died 2 times while running work-1[1] (possibly out of memory)"
     assert mapped.map_states[1].evidence["out_of_memory"]
     assert notes(path).count("1") == 2
     assert state.exit_code == 3

@@ -334,4 +334,4 @@ def test_loop_result_that_cannot_wait_for_a_retry_fails_the_task(run, in_process
         assert state == Success(result=[0, 1, 2])
     else:
         assert type(state) is Failed
-        assert state.message.startswith("loop result of stumble could not be pickled: TypeError: cannot pickle")
+        assert state.message.startswith("loop result of stumble-1 could not be pickled: TypeError: cannot pickle")

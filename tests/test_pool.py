@@ -541,7 +541,7 @@ def test_w3_child_that_kills_its_process_crashes_alone(processes, tmp_path):
     assert [i for i, child in enumerate(children) if not child.is_successful()] == [7]
     assert type(children[7]) is Crashed
     assert children[7].cause == "killed-worker"
-    assert children[7].message == "worker died 2 times while running work[7] (exit code 7)"
+    assert children[7].message == "worker died 2 times while running work-1[7] (exit code 7)"
     assert state.result[after].result == "cleaned up"
     assert (type(state), state.exit_code) == (Failed, 3)
     with Flow("after") as flow:
@@ -557,7 +557,7 @@ def test_w4_signal_that_killed_a_process_is_named(processes):
     flow = Flow("W4", tasks=[die])
     state = flow.run(executor=processes).result[die]
     ended = "killed by signal 9 (SIGKILL), possibly out of memory"
-    assert state.message == f"worker died 2 times while running die ({ended})"
+    assert state.message == f"worker died 2 times while running die-1 ({ended})"
 
 
 def test_step_that_kills_its_process_does_not_run_the_steps_before_it_again(processes, tmp_path):
@@ -579,7 +579,7 @@ def test_step_that_kills_its_process_does_not_run_the_steps_before_it_again(proc
         after = clean_up(died)
     state = flow.run(executor=processes)
     assert state.result[noted].result == 1
-    assert state.result[died].message.startswith("worker died 2 times while running die")
+    assert state.result[died].message.startswith("worker died 2 times while running die-1")
     assert state.result[after].result == "cleaned up"
     assert ran.read_text() == "1\n"
 

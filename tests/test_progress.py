@@ -489,7 +489,7 @@ def test_child_that_takes_its_worker_along_alone_has_crashed():
     (behind,) = owner.lose(alone, deaths=3)
     crashed = owner.state("a").map_states[0]
     assert type(crashed) is Crashed
-    assert crashed.message == "worker died 3 times while running a[0]"
+    assert crashed.message == "worker died 3 times while running a-1[0]"
     assert crashed.cause == "killed-worker"
     assert labels(behind) == ["b[0]"]
     assert behind.given == {0: crashed}

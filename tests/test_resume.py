@@ -162,7 +162,7 @@ def test_d9_body_that_closes_over_a_list_is_not_another_body_when_the_list_chang
     assert flow.resume(run_id, history=path).result[scaled].result == [4, 6, 2]
     assert ran == [1, 2, 3]
     assert sum("values in the closure of task scale have changed" in text for text in caplog.messages) == 1
-    with pytest.raises(ResumeMismatch, match="task scale changed"):
+    with pytest.raises(ResumeMismatch, match="task scale-1 changed"):
         build([1, 2, 3], factor=3)[0].resume(run_id, history=path)
     build([1, 2, 3])[0].resume(run_id, history=path, force=True)
     assert ran == [1, 2, 3, 1, 2, 3]
@@ -170,7 +170,7 @@ def test_d9_body_that_closes_over_a_list_is_not_another_body_when_the_list_chang
 
 def test_d9_corrected_code_names_the_way_to_run_what_failed(bodies: Bodies, path: str) -> None:
     run_id = pipeline(bodies, [3], None)[0].run(history=path).context["flow_run_id"]
-    with pytest.raises(ResumeMismatch, match=r"task load changed; retry_failed=True .*; force=True"):
+    with pytest.raises(ResumeMismatch, match=r"task load-1 changed; retry_failed=True .*; force=True"):
         pipeline(bodies, [3], None, fixed=True)[0].resume(run_id, history=path)
 
 
@@ -225,7 +225,7 @@ def test_d9_changed_task_is_refused_unless_forced(bodies: Bodies, path: str, tmp
     run_id = flow.run(history=path).context["flow_run_id"]
     bodies.take()
     flow, _, _ = pipeline(bodies, [0, 1], store, fixed=True)
-    with pytest.raises(ResumeMismatch, match="task load changed; force=True"):
+    with pytest.raises(ResumeMismatch, match="task load-1 changed; force=True"):
         flow.resume(run_id, history=path)
     flow.resume(run_id, history=path, force=True)
     assert bodies.take() == Counter({"load 0": 1, "load 1": 1, "twice 0": 1, "twice 2": 1, "total": 1})

@@ -162,7 +162,7 @@ def test_suspect_whose_worker_somebody_restarts_is_not_to_blame():
         assert alone.solo
     owner.advance(Receipt(alone, [], Lost("killed-worker", 1, asked=True)))
     (state,) = owner.states()
-    assert state.message == "worker died 1 time while running work[0]"
+    assert state.message == "worker died 1 time while running work-1[0]"
     assert owner.progress.done
 
 

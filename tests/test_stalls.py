@@ -68,7 +68,7 @@ def test_crash_is_logged_with_the_last_words_of_the_process(caplog):
     with Flow("crash") as flow:
         work(1)
     flow.run(executor=LocalDaskExecutor("processes", num_workers=1), history=False)
-    (text,) = told(caplog, "worker died 2 times while running work (exit code 7)")
+    (text,) = told(caplog, "worker died 2 times while running work-1 (exit code 7)")
     assert "mine WARNING these are the last words" in text
 
 

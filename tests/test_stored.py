@@ -240,7 +240,7 @@ def test_what_was_lost_or_failed_is_sent_again_when_asked_for(store):
 def test_changed_task_is_named(store):
     flow = stored_flows.values(store)
     next(task for task in flow.tasks if task.name == "count").run = lambda values: -1
-    with pytest.raises(ResumeMismatch, match="task count changed"):
+    with pytest.raises(ResumeMismatch, match="task count-1 changed"):
         resume(flow)
 
 

@@ -65,7 +65,7 @@ def test_w4_child_that_takes_each_worker_along_is_crashed_and_its_siblings_are_n
         },
     )
     crashed = state.result[loaded].map_states[2]
-    assert crashed.message == "worker died 4 times while running load[2]"
+    assert crashed.message == "worker died 4 times while running load-1[2]"
     assert crashed.cause == "killed-worker"
     assert [h.label for h in happened] == ["load[2]"] * 2
 

@@ -125,7 +125,7 @@ def test_failure_of_the_body_is_in_the_record():
 def test_result_that_cannot_be_pickled_fails_its_child():
     jobs, payload, packer = packed(lambda: lock.map([1]))
     there = run(payload, packer, call_of(jobs[0], 0, packer))
-    assert there.record.state.message.startswith("result of lock[0] could not be pickled: TypeError")
+    assert there.record.state.message.startswith("result of lock-1[0] could not be pickled: TypeError")
 
 
 @pytest.mark.parametrize("verify", [False, True])
@@ -138,7 +138,7 @@ def test_result_that_cannot_be_unpickled_fails_its_child_under_verify(verify):
 def test_argument_that_could_not_be_pickled_fails_the_child_that_reads_it():
     jobs, payload, packer = packed(lambda: add.map([1], unmapped(threading.Lock())))
     there = run(payload, packer, call_of(jobs[0], 0, packer))
-    assert "argument 'y' of add[0] could not be pickled: TypeError" in str(there.record.state.message)
+    assert "argument 'y' of add-1[0] could not be pickled: TypeError" in str(there.record.state.message)
 
 
 def test_payload_that_cannot_be_opened_is_a_failed_record():

@@ -161,5 +161,5 @@ def test_item_that_cannot_be_pickled_raises_and_its_record_says_why():
         Packer().item({"a": lock}, "load-1[0]")
     record = unpicklable_input(chain.steps[0], 3, "x", {"a": lock}, caught.value)
     assert isinstance(record.state, Failed)
-    assert record.state.message.startswith("argument 'x' of add[3] could not be pickled: TypeError: ")
+    assert record.state.message.startswith("argument 'x' of add-1[3] could not be pickled: TypeError: ")
     assert record.state.message.endswith("(it is x['a'])")

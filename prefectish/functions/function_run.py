@@ -474,7 +474,7 @@ class FunctionRun:
             continues = any(is_a(a.value, MapCall) and not a.flattened for a in mapped)
             check_item_key(name.label, task, frozenset(a.key for a in mapped if a.key), continues)
         if not self.live:
-            pickle_task(name.label, task)
+            pickle_task(name.slug, task)
         map_call = MapCall(task, name, arguments, by_position, self._prompts)
         self._maps.append(map_call)
         return map_call

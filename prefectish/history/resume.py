@@ -161,7 +161,7 @@ class Resumption:
             options = "force=True (--force) runs it and everything downstream again"
             if some_failed:
                 options = f"retry_failed=True (--retry-failed) runs its failed children again; {options}"
-            raise ResumeMismatch(f"task {step.label} changed; {options}")
+            raise ResumeMismatch(f"task {step.slug} changed; {options}")
         self._changed.add(step.slug)
 
     def _steps(self) -> list[Any]:

@@ -48,7 +48,7 @@ class Encoded(Deferred):
     __slots__ = ("_live", "buffers", "head", "label", "nbytes")
 
     def __init__(self, label: str, head: bytes, buffers: Sequence[Any], live: tuple[Any] | None = None) -> None:
-        self.label = label  # the child that made it, ``load[17]``
+        self.label = label  # the child that made it, ``load-1[17]``
         self.head = head  # its pickle
         self.buffers = buffers  # what pickle left out of band
         self.nbytes = len(head) + sum(_size(b) for b in buffers)  # bytes in all

@@ -139,6 +139,10 @@ class StepSpec(Struct):
         """``load[17]`` for a child of a map or a call, ``load`` for a single task, whose index is -1."""
         return self.label if index < 0 else f"{self.label}[{index}]"
 
+    def place_of(self, index: int) -> str:
+        """The same by the slug, as texts that programs look for begin: ``load-1[17]``."""
+        return self.slug if index < 0 else f"{self.slug}[{index}]"
+
 
 def _naming_of(task: Task) -> RunNaming | None:
     from prefectish.tasks.naming import naming_of

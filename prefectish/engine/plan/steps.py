@@ -107,6 +107,10 @@ class Step:
         """``load[17]`` for a child of a map, ``load`` for a single task."""
         return child_label(self.label, row if self.mapped else None)
 
+    def place_of(self, row: int) -> str:
+        """The same by the slug, as texts that programs look for begin: ``load-1[17]``."""
+        return child_label(self.slug, row if self.mapped else None)
+
     @property
     def reduced(self) -> Input:
         """The input of a reduction whose children it combines."""

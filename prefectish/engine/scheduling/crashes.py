@@ -251,13 +251,13 @@ def name_of(step_state: StepState, row: int) -> str:
 
 
 def _crashed(step_state: StepState, row: int, lost: Lost) -> Crashed:
-    label = step_state.step.label_of(row)
+    step = step_state.step
     if lost.deaths:
-        text = f"worker died {lost.deaths} time{'s' * (lost.deaths != 1)} while running {label}"
+        text = f"worker died {lost.deaths} time{'s' * (lost.deaths != 1)} while running {step.place_of(row)}"
         if lost.detail:
             text = f"{text} ({lost.detail})"
     else:
-        text = f"{label} was lost: {lost.detail or lost.cause}"
+        text = f"{step.label_of(row)} was lost: {lost.detail or lost.cause}"
     # A fan-in that takes whatever comes sees an exception in this child's place, as of any that failed.
     error = RemoteError(lost.cause.title().replace("-", ""), text)
     evidence = dict(lost.evidence or ({"worker": lost.worker} if lost.worker else {}))

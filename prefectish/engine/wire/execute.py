@@ -102,7 +102,7 @@ def _encoded(record: Record, chain: ChainSpec, position: int, index: int, verify
     if _is_sent_as_it_is(record.state):
         return record
     spec = chain.steps[position]
-    label = spec.label_of(index)
+    label = spec.place_of(index)
     if spec.limit is None or type(record.state._raw_result) in SIMPLE:
         state = encode_state(record.state, label, verify)
     else:

@@ -34,16 +34,16 @@ HEAVY = 1 << 20
 
 def pickle_tasks(plan: Plan) -> dict[int, bytes]:
     """Return the bytes of each task, by step number."""
-    return {step.number: pickle_task(step.label, step.task) for step in plan.steps if step.literal is None}
+    return {step.number: pickle_task(step.slug, step.task) for step in plan.steps if step.literal is None}
 
 
-def pickle_task(label: str, task: Task) -> bytes:
+def pickle_task(slug: str, task: Task) -> bytes:
     """Return the bytes of a task; a FlowDefinitionError if it cannot be pickled."""
     outcome = capture(dumps, task)
     if isinstance(outcome, Error):
         error = outcome.exception
         raise FlowDefinitionError(
-            f"task {label} cannot be pickled: {_why(task, task.name, error)}; what its body closes "
+            f"task {slug} cannot be pickled: {_why(task, task.name, error)}; what its body closes "
             f"over (a socket, a lock, a connection) has to be made inside the body, or run on threads"
         ) from error
     packed: bytes = outcome.value
@@ -107,7 +107,7 @@ def add_task_payloads(chain: ChainSpec, tasks: MutableMapping[int, bytes]) -> No
     """Add the bytes of tasks that were added to the plan since the run began."""
     for spec in chain.steps:
         if spec.number not in tasks:
-            tasks[spec.number] = pickle_task(spec.label, spec.task)
+            tasks[spec.number] = pickle_task(spec.slug, spec.task)
 
 
 def pack_chain(chain: ChainSpec, tasks: MutableMapping[int, bytes], guard: Any = None) -> tuple[bytes, list[Any]]:
@@ -136,7 +136,7 @@ def pack_chain(chain: ChainSpec, tasks: MutableMapping[int, bytes], guard: Any =
 def _constant(packer: Packer, spec: StepSpec, name: str, value: Any) -> Any:
     outcome = capture(packer.constant, value, f"argument {name!r} of {spec.label}")
     if isinstance(outcome, Error):
-        return Unpicklable(name, spec.label, _why(value, name, outcome.exception))
+        return Unpicklable(name, spec.slug, _why(value, name, outcome.exception))
     _warn_if_heavy(packer, outcome.value, name, spec.label)
     return outcome.value
 
@@ -162,7 +162,7 @@ def _shared(packer: Packer, chain: ChainSpec, k: int) -> State:
         _warn_if_heavy(packer, packed._raw_result, i.key or i.source_label, spec.label)
         return packed
     # It cannot be pickled. Its task succeeded all the same; the children that read it fail.
-    return state.replace(result=Unpicklable(i.key or i.source_label, spec.label, packed.result))
+    return state.replace(result=Unpicklable(i.key or i.source_label, spec.slug, packed.result))
 
 
 def _portable(run: Mapping[str, Any]) -> dict[str, Any]:
@@ -177,7 +177,7 @@ def _portable(run: Mapping[str, Any]) -> dict[str, Any]:
 
 def unpicklable_input(spec: StepSpec, index: int, name: str, value: Any, error: BaseException) -> Record:
     """Return the record of a step with an input that cannot be pickled here: its child fails, and nothing is sent."""
-    text = f"argument {name!r} of {spec.label_of(index)} could not be pickled: {_why(value, name, error)}"
+    text = f"argument {name!r} of {spec.place_of(index)} could not be pickled: {_why(value, name, error)}"
     return Record(Failed(text, error))
 
 

@@ -59,7 +59,7 @@ def call_isolated(ctx: AttemptContext, inputs: dict[str, Any], limit: float | No
 
 
 def _call(ctx: AttemptContext, inputs: dict[str, Any], limit: float | None) -> Value | Error:
-    label = ctx.spec.label_of(ctx.index)
+    label = ctx.spec.place_of(ctx.index)
     try:
         request = _request(ctx, inputs, label)
     except _Unpackable as fault:
@@ -108,7 +108,7 @@ def _request(ctx: AttemptContext, inputs: dict[str, Any], label: str) -> bytes:
             "logger": (ctx.spec.name, ctx.index if ctx.spec.mapped else None),
             "by_position": ctx.spec.by_position,
             "context": _portable(ctx),
-            "body": _packed(_without_engine_options(ctx.spec.task), f"task {ctx.spec.label}", {}),
+            "body": _packed(_without_engine_options(ctx.spec.task), f"task {ctx.spec.slug}", {}),
             "inputs": _packed(inputs, None, {name: f"argument {name!r} of {label}" for name in inputs}),
         }
     )
