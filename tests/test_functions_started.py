@@ -153,6 +153,24 @@ def test_limit_holds_for_all_calls_of_a_task_also_those_to_come(executor, what, 
     assert most_at_once(traces) == 1
 
 
+def test_limit_of_a_tag_holds_for_tasks_that_are_still_to_be_called(executor, tmp_path):
+    begun, go_on, traces = threading.Event(), threading.Event(), tmp_path / "traces"
+
+    @flow(history=str(tmp_path / "history.db"))
+    def calls():
+        begun.set()
+        assert go_on.wait(LIMIT)
+        return overlap.map([traces] * 6, range(6)).result()
+
+    run = calls.start(executor=executor)
+    assert begun.wait(LIMIT)
+    run.set_limit("db", 1)
+    until(lambda: not run._control.mailbox.requests, LIMIT)
+    go_on.set()
+    assert run.wait(LIMIT).result == list(range(6))
+    assert most_at_once(traces) == 1
+
+
 def test_failures_of_a_map_run_again_and_their_futures_show_it(executor, tmp_path):
     gate, mended = tmp_path / "gate", tmp_path / "mended"
     if not loop_is_free(executor):

@@ -287,10 +287,10 @@ class RunControls:
     def limit_tag(self, tag: str, size: int | None) -> None:
         """Let at most `size` children of all tasks with a tag run at once; None for no limit.
 
-        Raises ValueError if no task of the run has the tag.
+        Raises ValueError if no task of the run has the tag, unless tasks may still be added that have it.
         """
         tags = {tag for step_state in self.run_state.step_states for tag in step_state.step.task.tags}
-        if tag not in tags:
+        if tag not in tags and not self.run_state.plan.grows:
             raise ValueError(unknown_tag(tag, tags))
         used: dict[int, int] = {}
         chains: list[StepChain] = []
