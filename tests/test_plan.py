@@ -80,8 +80,8 @@ def test_edges_of_a_step_know_names_only():
     with Flow("names") as flow:
         b = named("b", tags=["t"])(a := named("a")(1))
     (read,) = step_of(compile_flow(flow, {}), b).inputs
-    assert read.edge.upstream_task == (a.name, "a-1", frozenset())
-    assert read.edge.downstream_task == ("b", "b-t-1", frozenset({"t"}))
+    assert read.edge.upstream_task == (a.name, "a-1", frozenset(), "a")
+    assert read.edge.downstream_task == ("b", "b-t-1", frozenset({"t"}), "b")
     assert (read.key, read.mapped, read.flattened, read.source_slug) == ("x", False, False, "a-1")
 
 

@@ -88,7 +88,7 @@ def test_record_tells_the_causes_of_more_failures_than_a_state_is_looked_at_for(
 
 def test_report_of_a_recorded_run_has_graph_and_times(recorded, tmp_path):
     page = safe(written(report.of_run(recorded, tmp_path / "run.html")))
-    for part in ("loads", "load-1", "double-1", "2 Failed", "2 TriggerFailed", recorded.id, "LocalDaskExecutor"):
+    for part in ("loads", "load", "double", "2 Failed", "2 TriggerFailed", recorded.id, "LocalDaskExecutor"):
         assert part in page.text
     assert page.tags.count("svg") >= 4
 

@@ -140,7 +140,7 @@ def test_mr6_retry_condition_that_fails_ends_the_retries():
     with Flow("asks") as asks:
         fails()
     state = asks.run(history=False)["fails"]
-    assert state.message.startswith("retry_condition_fn of fails-1 failed: ZeroDivisionError")
+    assert state.message.startswith("retry_condition_fn of fails failed: ZeroDivisionError")
 
 
 def test_mr6_delays_double_and_may_be_lists_or_functions_of_them():
