@@ -181,7 +181,7 @@ def key_of_parts(parts: Mapping[str, str]) -> str:
 
 
 def _called(facts: Any, otherwise: str) -> str:
-    """Return what a task is called, by its facts in a run, or as much of them as somebody gave."""
+    """Return the label of a task from the context of its run; without one its slug or name, if they are there."""
     known = (facts.get(name) for name in ("task_label", "task_slug", "task_name"))
     return str(next(filter(None, known), otherwise))
 

@@ -26,17 +26,9 @@ class Input:
     """One edge into a step: where the state comes from and how it is read."""
 
     __slots__ = (
-        "allow_failure",
-        "edge",
-        "flattened",
-        "given",
-        "inside",
-        "key",
-        "mapped",
-        "source",
-        "source_label",
+        "allow_failure", "edge", "flattened", "given", "inside", "key", "mapped", "source", "source_label",
         "source_slug",
-    )
+    )  # fmt: skip
 
     def __init__(
         self,
