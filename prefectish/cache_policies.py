@@ -7,11 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
-from prefectish.caching.keys import code_digest, key_of_parts, task_input_hash
+from prefectish.caching.keys import argument_digest, code_digest, key_of_parts, task_input_hash
+from prefectish.engine.capture import Error, capture
 from prefectish.missing_names import lead_out
 
 __all__ = ["INPUTS", "NO_CACHE", "TASK_SOURCE", "CachePolicy"]
+
+#: Defaults of tasks that count, by task: they are looked at once, and read by each child.
+_defaults: WeakKeyDictionary[Any, dict[str, Any]] = WeakKeyDictionary()
 
 
 class CachePolicy:
@@ -70,12 +75,23 @@ class CachePolicy:
 
 def _with_defaults(task: Any, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return the arguments of a call with those that it leaves to their defaults."""
-    defaults = {} if task is None else task._defaults
+    defaults = {} if task is None else _counted(task)
     return arguments if defaults.keys() <= arguments.keys() else {**defaults, **arguments}
 
 
+def _counted(task: Any) -> dict[str, Any]:
+    """Return the defaults of a task by name, without those that have no stable hash, such as a lock or a sentinel."""
+    found = _defaults.get(task)
+    if found is None:
+        hashes = {name: capture(argument_digest, name, value) for name, value in task._defaults.items()}
+        found = {name: value for name, value in task._defaults.items() if not isinstance(hashes[name], Error)}
+        _defaults[task] = found
+    return found
+
+
 def _facts(context: Any) -> dict[str, Any]:
-    return {name: context.get(name) for name in ("task_slug", "task_name")}
+    """Return what a warning about the arguments needs: in which run, and what the task is called."""
+    return {name: context.get(name) for name in ("flow_run_id", "task_label", "task_slug", "task_name")}
 
 
 def key_function(policy: Any) -> Callable[..., str | None] | None:

@@ -28,6 +28,9 @@ from prefectish.errors import FlowDefinitionError
 from prefectish.results import LocalResult
 
 
+NOTHING = object()  # as many functions mark an argument that is left out
+
+
 def run_with(executor, function, *args, **options):
     return flow(function, executor=executor, history=False, **options)(*args)
 
@@ -203,6 +206,28 @@ def test_inputs_as_a_policy_are_also_those_that_are_left_to_their_defaults(spell
     assert results(scaled(2)) == ([2, 4], 6)
     assert results(scaled(3)) == ([3, 6], 9)
     assert results(scaled(2)) == ([2, 4], 6)
+
+
+def test_inputs_as_a_policy_do_without_defaults_that_have_no_hash(spelled, caplog, tmp_path):
+    runs = tmp_path / "runs"
+
+    @task(cache_policy=INPUTS)
+    def load(x, missing=NOTHING):
+        with runs.open("a") as file:
+            file.write("x")
+        return x
+
+    for _ in range(2):
+        spelled.states(lambda: {"load": spelled.call(load, str(runs))}, result=LocalResult(str(tmp_path)))
+    assert runs.read_text() == "x"
+    assert "is not cached" not in caplog.text
+
+
+def test_warning_about_inputs_of_a_policy_calls_the_task_by_its_label(spelled, caplog):
+    load = task(lambda x: 1, name="load", cache_policy=INPUTS)
+    spelled.states(lambda: {"load": spelled.call(load, object())})
+    warned = [record.getMessage() for record in caplog.records if "is not cached" in record.getMessage()]
+    assert {text.partition(" is not")[0] for text in warned} == {"load"}
 
 
 def test_mr6_sums_of_policies():
