@@ -20,8 +20,9 @@ from prefectish.process_tree import exit_evidence
 if TYPE_CHECKING:
     from distributed import Client
 
-#: How long to wait until a nanny has seen the end of its worker, and between two queries, in seconds.
-_PATIENCE = 2.0
+#: How long to wait until a nanny has seen the end of its worker, and between two queries, in seconds. On a busy machine
+#: it takes seconds; a nanny that has already begun another worker is not waited for.
+_PATIENCE = 15.0
 LOOK_INTERVAL = 0.1
 #: Newest lines of a nanny's log that are searched.
 _MAX_SEARCHED = 500
@@ -43,7 +44,7 @@ def worker_evidence(client: Client, last_worker: Any, key: Any = None, ask_nanny
     key
         The key that was lost with it.
     ask_nanny
-        Whether to ask its nanny, which may take two seconds.
+        Whether to ask its nanny, which on a busy machine takes seconds to see the end of its worker.
 
     Returns
     -------
@@ -103,17 +104,21 @@ def _last_heard(left: Mapping[str, Any], key: Any) -> dict[str, Any]:
 
 async def _nanny_lines(scheduler: Any, nanny: str, pid: int, address: str) -> list[str]:
     """Return what a nanny logged of a worker, oldest first, once it has seen its end."""
-    end = asyncio.get_running_loop().time() + _PATIENCE
+    clock = asyncio.get_running_loop().time
+    end = clock() + _PATIENCE
     lines: list[str] = []
-    while True:
+    while (left := end - clock()) > 0:
+        # A nanny logs the end of a worker before it begins another, and no end with exit code 0.
+        seen = any(other.nanny == nanny and other.pid != pid for other in scheduler.workers.values())
         try:
-            logged = await asyncio.wait_for(scheduler.rpc(nanny).get_logs(n=_MAX_SEARCHED), _PATIENCE)
+            logged = await asyncio.wait_for(scheduler.rpc(nanny).get_logs(n=_MAX_SEARCHED), left)
         except (OSError, TimeoutError):  # it ended with its worker
-            return lines
+            break
         lines = [line for _, line in reversed(logged) if str(pid) in line or address in line or _ASKED.search(line)]
-        if how_it_ended(lines, pid) or asyncio.get_running_loop().time() > end:
-            return lines
+        if seen or how_it_ended(lines, pid):
+            break
         await asyncio.sleep(LOOK_INTERVAL)
+    return lines
 
 
 def how_it_ended(lines: Iterable[str], pid: int) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import ctypes
 import logging
 import os
 import signal
+import subprocess
 import time
 from contextlib import ExitStack, contextmanager
 
@@ -164,6 +165,20 @@ def test_w3_w4_child_that_kills_its_process_crashes_alone(tmp_path, how, words, 
     assert state.is_failed()
     assert state.exit_code == 3
     assert bodies(path)[3] == 2 * deaths
+
+
+def test_w3_end_of_a_worker_is_told_though_its_nanny_is_late(tmp_path):
+    """On a busy machine a nanny may see the end of its worker seconds after the scheduler has."""
+
+    def die():
+        nanny = os.getppid()
+        subprocess.Popen(["sh", "-c", f"sleep 4; kill -CONT {nanny}"], start_new_session=True)
+        os.kill(nanny, signal.SIGSTOP)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    flow, children, *_ = deadly(tmp_path / "notes", die, number=6)
+    crashed = flow.run(executor=own()).result[children].map_states[3]
+    assert crashed.message == "worker died 2 times while running work-1[3] (killed by signal 9 (SIGKILL))"
 
 
 def test_e4d_fast_poison_among_many_threads_does_not_hang(tmp_path):

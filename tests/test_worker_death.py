@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 
 from prefectish.engine.scheduling.deaths import death_in_words
 from prefectish.executors import crash_log
-from prefectish.executors.worker_death import how_it_ended
+from prefectish.executors.worker_death import how_it_ended, worker_evidence
 from prefectish.process_tree import exit_evidence
 
 
@@ -44,6 +46,50 @@ def test_end_of_a_worker_is_read_from_the_log_of_its_nanny(line, known):
 )
 def test_end_of_a_worker_is_reported_in_a_few_words(evidence, words):
     assert death_in_words(evidence) == words
+
+
+NANNY, WORKER = "tcp://127.0.0.1:1", "tcp://127.0.0.1:2"
+ENDED = ("INFO", "distributed.nanny - INFO - Worker process 17 was killed by signal 9")
+
+
+def evidence_with(answers, workers=()):
+    """Return the evidence of a worker whose nanny gives those answers, and later none; and the number of questions.
+
+    An answer is the lines of its log, newest first, or the seconds that it takes to give none.
+    """
+    left = list(answers)
+
+    async def get_logs(n):
+        answer = left.pop(0) if left else ()
+        if isinstance(answer, float):
+            await asyncio.sleep(answer)
+            answer = ()
+        return answer
+
+    scheduler = SimpleNamespace(
+        rpc=lambda address: SimpleNamespace(get_logs=get_logs),
+        workers={str(n): worker for n, worker in enumerate(workers)},
+        plugins={},
+        get_events=lambda topic: (),
+    )
+    client = SimpleNamespace(
+        run_on_scheduler=lambda question, **about: asyncio.run(question(dask_scheduler=scheduler, **about))
+    )
+    dead = SimpleNamespace(address=WORKER, pid=17, nanny=NANNY, memory_limit=None)
+    return worker_evidence(client, dead), len(answers) - len(left)
+
+
+@pytest.mark.parametrize("answers", [[(), 2.5, (ENDED,)], [*[()] * 25, (ENDED,)]], ids=["slow", "late"])
+def test_nanny_of_a_busy_machine_is_waited_for(answers):
+    known, asked = evidence_with(answers)
+    assert (known["exit_code"], known["signal"]) == (-9, "SIGKILL")
+    assert asked == len(answers)
+
+
+def test_nanny_that_has_begun_another_worker_is_not_waited_for():
+    """It logs no end with exit code 0."""
+    known, asked = evidence_with([()] * 9, [SimpleNamespace(nanny=NANNY, pid=18), SimpleNamespace(nanny="", pid=19)])
+    assert (known.get("exit_code"), asked) == (None, 1)
 
 
 SPEAK = """
