@@ -20,7 +20,7 @@ QUESTIONS = (
     "pipelines", "children", "memory",
 )  # fmt: skip
 #: Those that are asked by name only: each takes long, or much of a machine.
-LONG = ("many_workers", "millions")
+LONG = ("many_workers", "millions", "failing")
 
 
 def main(arguments: Sequence[str] | None = None) -> list[Row]:
