@@ -449,6 +449,30 @@ def test_e8_arguments_go_as_they_were_given(spelled):
     }
 
 
+class Scale:
+    def __init__(self, by):
+        self.by = by
+
+    def times(self, x, y=1):
+        return self.by * x * y
+
+
+def test_e8_a_method_of_an_object_and_the_function_of_its_class_are_tasks_beside_each_other(spelled):
+    of_object, of_class = task(Scale(2).times, name="of object"), task(Scale.times, name="of class")
+
+    def program():
+        return {
+            "object": of_object.map([3, 4]),
+            "class": of_class.map([Scale(5), Scale(6)], unmapped(3)),
+            "call": spelled.call(of_class, Scale(7), 2, 3),
+            "names": spelled.call(of_class, self=Scale(7), x=1),
+            "object again": spelled.call(of_object, 3, 4),
+        }
+
+    found = {name: state.result for name, state in spelled.states(program).items()}
+    assert found == {"object": [6, 8], "class": [15, 18], "call": 42, "names": 7, "object again": 24}
+
+
 def test_e8_singledispatch_chooses_by_the_argument(spelled):
     found = spelled.states(lambda: {"one": spelled.call(task(kind_of), 1), "map": task(kind_of).map([1, "a", [2, ""]])})
     assert [state.result for state in found.values()] == ["int", ["int", "object", ["int", "object"]]]

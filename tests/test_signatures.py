@@ -110,6 +110,14 @@ def test_method_is_read_once_for_all_instances() -> None:
     assert inputs_of(Box().run, "a").positional == ("x",)
 
 
+def test_method_of_an_object_and_the_function_of_its_class_are_told_apart() -> None:
+    class Scale:
+        def by(self, x: int, /, y: int = 1) -> Any: ...
+
+    for method, names in ((Scale().by, ("x", "y")), (Scale.by, ("self", "x", "y")), (Scale().by, ("x", "y"))):
+        assert inputs_of(method, "by").positional == names
+
+
 @pytest.mark.parametrize(("function", "values", "result"), [(math.sqrt, [4], 2.0), (operator.sub, [5, 3], 2)])
 def test_positional_only_function_is_called_by_keyword(function: Any, values: list[Any], result: Any) -> None:
     wrapped = callable_by_keyword(function, "f")

@@ -24,7 +24,9 @@ CO_COROUTINE = 0x80
 #: Reserved keywords of a call.
 RESERVED = frozenset({"flow", "mapped", "task_args", "upstream_tasks", "return_state", "allow_failure", "wait_for"})
 
+#: The arguments of functions, and of functions as methods of an object, which give the first argument themselves.
 _known: WeakKeyDictionary[Any, Inputs] = WeakKeyDictionary()
+_known_as_methods: WeakKeyDictionary[Any, Inputs] = WeakKeyDictionary()
 
 
 class Inputs:
@@ -165,9 +167,10 @@ def inputs_of(run: Callable[..., Any], name: str) -> Inputs:
     function = _inner(run)
     if not isinstance(function, FunctionType | BuiltinFunctionType):
         return _read(run, name)
-    found = _known.get(function)
+    known = _known_as_methods if isinstance(run, MethodType) else _known
+    found = known.get(function)
     if found is None:
-        found = _known[function] = _read(run, name)
+        found = known[function] = _read(run, name)
     return found
 
 
