@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 from owner import Owner, labels, named
 
 from prefectish import Flow
@@ -66,3 +68,17 @@ def test_child_that_waited_continues_with_its_count():
     owner = Owner(flow, previous_run=PreviousRun({}, {"first-1": {0: [wait]}}, {}))
     owner.start()
     assert owner.progress.run_state.find("first-1").snapshot().run_count == 2
+
+
+def test_step_that_is_read_along_many_ways_is_looked_at_once(monkeypatch):
+    with Flow("lattice") as flow:
+        value = named("first")()
+        for n in range(12):
+            value = named(f"next {n}")(value, value)
+        named("last", max_concurrency=5)(value)
+    children = {slug: {(None, 0): result(1)} for slug in flow.slugs.values()}
+    looked = []
+    find = PreviousRun.find
+    monkeypatch.setattr(PreviousRun, "find", lambda self, slug, item: (looked.append(slug), find(self, slug, item))[1])
+    assert run_of(Owner(flow, previous_run=PreviousRun(children, {}, {}))) == []
+    assert max(Counter(looked).values()) < 5

@@ -6,8 +6,8 @@ The store is listed once for each run that is resumed; only files without a reco
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from itertools import count
 from typing import Any
 
 from prefectish.engine.capture import Value, capture
@@ -69,6 +69,7 @@ class StoredResults:
             return found
         places: dict[Row, ItemId] = {}
         domain.append(places.get)
+        numbers: Counter[str] = Counter()
 
         def is_taken(child: ItemId) -> bool:
             return child in found or (known is not None and known.find(child) is not None)
@@ -82,7 +83,7 @@ class StoredResults:
             state, facts = read.value
             if version is not None and facts.get(VERSION) != version:
                 continue
-            child = _identity(row, facts, domain, is_taken)
+            child = _identity(row, facts, domain, is_taken, numbers)
             if child is None or is_taken(child):
                 continue
             # One of several of one key that was listed again since may be known by now.
@@ -125,8 +126,12 @@ def _identity(
     facts: Mapping[str, Any],
     domain: Sequence[Callable[[Row], ItemId | None]],
     is_taken: Callable[[ItemId], bool],
+    numbers: Counter[str],
 ) -> ItemId | None:
-    """Return which child left a file: by the key of its item, else by the row that it continues."""
+    """Return which child left a file: by the key of its item, else by the row that it continues.
+
+    Of the children of each key, `numbers` are known to be taken.
+    """
     if row[1] < 0:
         return None, 0
     child: ItemId | None
@@ -137,4 +142,6 @@ def _identity(
         child = next((child for known in domain if (child := known(row)) is not None), None)
         key = None if child is None or not is_taken(child) else child[0]
     # Which of several of one key it is, its row tells: they are numbered as far as they are recorded.
-    return child if key is None else next(child for n in count() if not is_taken(child := (key, n)))
+    while key is not None and is_taken(child := (key, numbers[key])):
+        numbers[key] += 1
+    return child

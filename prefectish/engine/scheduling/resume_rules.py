@@ -373,28 +373,41 @@ class ResumeRules:
     def _is_kept_whole(
         self, chain: StepChain, position: int, generation: int, step_states: Sequence[StepState]
     ) -> bool:
-        """Whether every row of a step of a chain will be kept, in its place, and none was made after `made`."""
-        slug = chain.step_states[position].step.slug
-        if chain.map_state is None:
-            rows: Sequence[ItemId] = (SINGLE,)
-        elif chain.map_state.closed and not chain.dependencies:
+        """Whether all rows of a step of a chain will be kept, each in its place and none from a later generation."""
+        rows: Sequence[ItemId] = (SINGLE,)
+        if chain.map_state is not None:
+            if not chain.map_state.closed or chain.dependencies:
+                return False
             rows = self._all_identities(chain)
-            if not self._previous_run.same_width(slug, len(rows)):
+        newest = {position: generation}  # by the steps that are read; each once, along however many ways
+        for at in range(position, -1, -1):
+            if at in newest and not self._is_kept_with_inputs(chain, at, rows, newest, step_states):
                 return False
-        else:
+        return True
+
+    def _is_kept_with_inputs(
+        self,
+        chain: StepChain,
+        position: int,
+        rows: Sequence[ItemId],
+        newest: dict[int, int],
+        step_states: Sequence[StepState],
+    ) -> bool:
+        """Whether the rows of a step will be kept if the steps of the chain that it reads are, which it notes."""
+        slug, generation = chain.step_states[position].step.slug, newest[position]
+        if chain.map_state is not None and not self._previous_run.same_width(slug, len(rows)):
             return False
-        records = [self._previous_run.find(slug, identity) for identity in rows]
-        if any(
-            record is None or record.row != row or record.generation > generation for row, record in enumerate(records)
-        ):
-            return False
-        first = min((record.generation for record in records if record is not None), default=generation)
-        for (kind, k), i in zip(
-            chain.spec.steps[position].wiring, chain.step_states[position].step.inputs, strict=True
-        ):
-            if kind == STEP and not self._is_kept_whole(chain, k, first, step_states):
+        first = generation
+        for row, identity in enumerate(rows):
+            record = self._previous_run.find(slug, identity)
+            if record is None or record.row != row or record.generation > generation:
                 return False
-            if kind != STEP and not i.mapped and not self._is_as_before(step_states[i.source], first, step_states):
+            first = min(first, record.generation)
+        inputs = chain.step_states[position].step.inputs
+        for (kind, k), i in zip(chain.spec.steps[position].wiring, inputs, strict=True):
+            if kind == STEP:
+                newest[k] = min(first, newest.get(k, first))
+            elif not i.mapped and not self._is_as_before(step_states[i.source], first, step_states):
                 return False
         return True
 
