@@ -18,7 +18,7 @@ from prefectish.engine.jobs.job import Record
 from prefectish.engine.worker.attempt import PENDING, Called, bare_inputs, call_bare, is_bare, run_step
 from prefectish.engine.worker.run_steps import gather
 from prefectish.engine.worker.shared_loop import begin_in_loop, is_coroutine
-from prefectish.executors.pool_session import PoolJob, Report
+from prefectish.executors.pool_jobs import PoolJob, Report
 
 #: What a graph waits for: the end of one of its jobs, or None to look whether another can begin.
 _Ends = SimpleQueue[Callable[[], None] | None]

@@ -17,7 +17,8 @@ from prefectish.engine.jobs.protocol import Session
 from prefectish.engine.plan.steps import Plan
 from prefectish.engine.worker.body_progress import SENDER
 from prefectish.engine.worker.yielding import SENDER as YIELD_SENDER
-from prefectish.executors.pool_session import PoolJob, PoolSession, Workers
+from prefectish.executors.pool_jobs import PoolJob
+from prefectish.executors.pool_session import PoolSession, Workers
 from prefectish.executors.threads import Threads, live_graph, posttask
 from prefectish.validation import unknown_argument
 

@@ -32,16 +32,8 @@ from prefectish.executors.dask_api import Key
 from prefectish.executors.lower import LoweringOptions, PackedChain, item_inputs, lower, lower_batch, not_ready
 from prefectish.executors.own_modules import ComparedTasks, changed_at, reached, stale_here
 from prefectish.executors.payload_files import PayloadFiles
-from prefectish.executors.pool_session import (
-    CallsAhead,
-    EndedBundle,
-    PoolBundle,
-    PoolJob,
-    Report,
-    ReportBundle,
-    cluster_error,
-    in_given_order,
-)
+from prefectish.executors.pool_jobs import EndedBundle, PoolBundle, PoolJob, Report, ReportBundle
+from prefectish.executors.pool_session import CallsAhead, cluster_error, in_given_order
 from prefectish.executors.process_pool import PoolBroke, ProcessPool
 from prefectish.executors.shared_values import SharedValues
 from prefectish.kinds import is_a

@@ -24,15 +24,8 @@ import dask.threaded
 from prefectish.engine.jobs.job import Job, Receipt
 from prefectish.engine.worker.run_steps import run_steps
 from prefectish.executors.loop_runner import LoopRunner
-from prefectish.executors.pool_session import (
-    Arrival,
-    CallsAhead,
-    PoolJob,
-    Report,
-    cluster_error,
-    in_given_order,
-    sharing,
-)
+from prefectish.executors.pool_jobs import Arrival, PoolJob, Report, sharing
+from prefectish.executors.pool_session import CallsAhead, cluster_error, in_given_order
 
 #: Jobs for each thread of which a graph has a task of their own.
 _FEW = 2

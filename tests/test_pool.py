@@ -23,7 +23,8 @@ from prefectish.engine.jobs.protocol import Lost
 from prefectish.engine.state import Crashed, Failed, Success
 from prefectish.errors import FlowDefinitionError
 from prefectish.executors import LocalDaskExecutor
-from prefectish.executors.pool_session import MAX_GRAPH_JOBS, SLOW, GraphSizer, JobQueue, PoolJob, PoolSession
+from prefectish.executors.pool_jobs import PoolJob
+from prefectish.executors.pool_session import MAX_GRAPH_JOBS, SLOW, GraphSizer, JobQueue, PoolSession
 
 #: How long a body waits for another one that has to run meanwhile: longer than any machine needs.
 LONG = 30

@@ -11,7 +11,7 @@ from real import until
 
 from prefectish import Flow, task
 from prefectish.executors import LocalDaskExecutor
-from prefectish.executors.pool_session import PoolJob
+from prefectish.executors.pool_jobs import PoolJob
 from prefectish.executors.threads import Threads
 
 #: How long a body waits for another one: longer than any machine needs.

@@ -2,7 +2,7 @@
 
 No body waits for another here. A step is noted as begun before it looks whether its job was recalled; a recall is
 noted before it looks what has begun. Whichever comes second sees the other. Threads of the client do the same with the
-job itself (``PoolJob.may_begin`` of ``executors/pool_session.py``).
+job itself (``PoolJob.may_begin`` of ``executors/pool_jobs.py``).
 """
 
 from __future__ import annotations
