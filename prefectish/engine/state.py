@@ -41,7 +41,7 @@ from prefectish.engine.context import current
 from prefectish.engine.deferred import Deferred
 from prefectish.engine.state_column import SUCCEEDED, StateColumn
 from prefectish.engine.task_counts import TASK_NAME
-from prefectish.engine.task_states import Children, Parents, Readable
+from prefectish.engine.task_states import Readable
 from prefectish.exception_pickling import PickledException, traceback_of
 from prefectish.missing_names import lead_out
 from prefectish.safe_repr import printable
@@ -189,9 +189,6 @@ class State(Readable):
     def is_failed(self) -> bool:
         """Tell whether it ended badly."""
         return isinstance(self, Failed)
-
-    children = Children()
-    parents = Parents()
 
     def __eq__(self, other: object) -> bool:
         if self is other:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, overload
 
-from prefectish.engine.state_names import LaterNames
+from prefectish.engine.state_names import Classes, LaterNames, Parents, classes_below
 from prefectish.engine.task_counts import TASK_NAME, TaskCounts
 from prefectish.kinds import is_a
 from prefectish.safe_repr import as_html, printable
@@ -350,7 +350,7 @@ class _Below:
         """
         plain = not args or isinstance(args[0], bool)
         if plain and not kwargs.keys() & {"task", "failed", "state"}:
-            return _classes_below(type(self._state), *args, **kwargs)
+            return classes_below(type(self._state), *args, **kwargs)
         return _child_states(self._state, *args, **kwargs)
 
 
@@ -369,62 +369,15 @@ class Children:
     @overload
     def __get__(self, state: object, owner: type[Any]) -> _Below: ...
     def __get__(self, state: Any, owner: type[Any]) -> Any:
-        return partial(_classes_below, owner) if state is None else _Below(state)
-
-
-class Parents:
-    """The attribute ``parents`` of states and their classes: the classes above, nearest first."""
-
-    __slots__ = ()
-
-    def __get__(self, state: Any, owner: type[Any]) -> Classes:
-        return partial(_classes_above, owner)  # type: ignore[return-value]  # two overloads make one of it
-
-
-def _classes_above(
-    cls: type[State], include_self: bool = False, names_only: bool = False
-) -> list[type[State]] | list[str]:
-    above = [base for base in cls.__mro__[1:] if issubclass(base, Readable) and base is not Readable]
-    return _listed_classes(above, cls, include_self, names_only)
-
-
-def _classes_below(
-    cls: type[State], include_self: bool = False, names_only: bool = False
-) -> list[type[State]] | list[str]:
-    return _listed_classes(_subclasses(cls), cls, include_self, names_only)
-
-
-def _subclasses(cls: type[State]) -> list[type[State]]:
-    found: dict[type[State], None] = {}
-    for child in cls.__subclasses__():
-        found.update(dict.fromkeys([child, *_subclasses(child)]))
-    return list(found)
-
-
-def _listed_classes(
-    found: list[Any], cls: type[State], include_self: bool, names_only: bool
-) -> list[type[State]] | list[str]:
-    """Return classes around a class, or their names, except private ones."""
-    shown = [each for each in ([cls, *found] if include_self else found) if not each.__name__.startswith("_")]
-    return [each.__name__ for each in shown] if names_only else shown
-
-
-class Classes:
-    """How ``children`` and ``parents`` of a class are called; for readers of types only."""
-
-    @overload
-    def __call__(self, include_self: bool = ..., names_only: Literal[False] = ...) -> list[type[State]]: ...
-    @overload
-    def __call__(self, include_self: bool = ..., *, names_only: Literal[True]) -> list[str]: ...
-    def __call__(self, include_self: bool = False, names_only: bool = False) -> Any:
-        """Return the classes below, depth first, or above, nearest first."""
-        raise NotImplementedError
+        return partial(classes_below, owner) if state is None else _Below(state)
 
 
 class Readable(LaterNames):
     """What can be asked of every state: the state of a flow answers by task, that of a map by index."""
 
     __slots__ = ()
+    children = Children()
+    parents = Parents()
 
     #: A state has items, but it is not a sequence of them.
     __iter__ = None
