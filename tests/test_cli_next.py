@@ -11,7 +11,7 @@ import subprocess
 import sys
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import pytest
 from real import until
@@ -224,11 +224,35 @@ def test_version_and_short_help() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["deployments", "archive", "attach", "serve", "agent start", "agent list", "limits set", "limits list"]
+    "name",
+    [
+        "deploy",
+        "trigger",
+        "deployments",
+        "archive",
+        "attach",
+        "serve",
+        "agent start",
+        "agent list",
+        "limits set",
+        "limits list",
+    ],
 )
 def test_help_of_commands_for_deployments_has_an_example(name: str) -> None:
     import_module("prefectish.cli.deploying")  # adds its commands, as the program does
     assert f"Example: prefectish {name}" in " ".join(command(*name.split(), "-h").split())
+
+
+def test_every_command_takes_its_history_by_either_name() -> None:
+    import_module("prefectish.cli.deploying")  # adds its commands, as the program does
+    import_module("prefectish.cli.ui")
+    groups = [app, *(group.typer_instance for group in app.registered_groups)]
+    found = [each.callback for group in groups if group is not None for each in group.registered_commands]
+    hints = [get_type_hints(each, include_extras=True) for each in found if each is not None and each.__name__ != "gc"]
+    chosen = [kind for hint in hints for name, kind in hint.items() if name in ("history", "store")]
+    assert len(chosen) > 15
+    names = {frozenset((kind.__metadata__[0].default, *kind.__metadata__[0].param_decls)) for kind in chosen}
+    assert names == {frozenset({"--history", "--store"})}
 
 
 def test_quiet_and_verbose(tmp_path: Path) -> None:

@@ -48,7 +48,8 @@ Param = Annotated[
 ]
 ExecutorName = Annotated[str | None, typer.Option("--executor", "-e", help="local, threads, processes or dask.")]
 Address = Annotated[str | None, typer.Option(help="Address of a Dask scheduler.")]
-History = Annotated[str | None, typer.Option(help="History: path or database URL; default: in the home folder.")]
+_HISTORY = "History: path or database URL; default: in the home folder."
+History = Annotated[str | None, typer.Option("--history", "--store", help=_HISTORY)]
 Progress = Annotated[
     bool | None, typer.Option("--progress/--no-progress", help="Show live progress; default: in a terminal.")
 ]
@@ -490,7 +491,7 @@ def gc(
     ] = None,
     older_than: Annotated[float, typer.Option(help="Minimum number of days since a run ended.")] = 30.0,
     delete: Annotated[bool, typer.Option("--delete", help="Delete; without it, only list what can go.")] = False,
-    history: History = None,
+    history: Annotated[str | None, typer.Option(help=_HISTORY)] = None,  # its --store is that of results
     as_json: Json = False,
 ) -> None:
     """Delete results of successful runs and leftover temporary files; unfinished runs keep what they need."""

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from prefectish.cli import showing
-from prefectish.cli.app import Json, Param, Prefect1, app, use_prefect1
+from prefectish.cli.app import History, Json, Param, Prefect1, app, use_prefect1
 from prefectish.cli.app import _exit_with as exit_with
 from prefectish.cli.app import _report_errors as report_errors
 from prefectish.cli.loading import parse_parameters, parse_value
@@ -32,10 +32,6 @@ limits_app = typer.Typer(no_args_is_help=True, help="Limits across runs, by name
 app.add_typer(agent_app, name="agent")
 app.add_typer(limits_app, name="limits")
 
-Store = Annotated[
-    str | None,
-    typer.Option("--store", "--history", help="History: path or database URL; default: in the home folder."),
-]
 Labels = Annotated[list[str], typer.Option("--label", "-l", help="A label; can be given several times.")]
 Overlap = Annotated[
     Literal["skip", "queue", "allow", "cancel"] | None, typer.Option(help="While another run of it is open.")
@@ -61,7 +57,7 @@ def _facts(deployment: Deployment) -> dict[str, Any]:
     }
 
 
-@app.command()
+@app.command(epilog="Example: prefectish deploy reports.py:daily --project sales -p region=eu")
 def deploy(
     flow: Annotated[str, typer.Argument(help="FILE.py, FILE.py:name or module:name.")],
     project: Annotated[str, typer.Option("--project", "-P", help="The project to deploy it under.")],
@@ -79,14 +75,11 @@ def deploy(
     on_lost: OnLost = None,
     max_resumes: MaxResumes = None,
     timeout: Annotated[float | None, typer.Option(help="Longest time of a run, in seconds.")] = None,
-    store: Store = None,
+    store: History = None,
     as_json: Json = False,
     prefect1: Prefect1 = False,
 ) -> None:
-    """Register a flow, to be run by agents.
-
-    Example: prefectish deploy reports.py:daily --project sales -p region=eu
-    """
+    """Register a flow, to be run by agents."""
     use_prefect1(prefect1)
     with report_errors():
         loaded = load_flow(flow)
@@ -116,7 +109,7 @@ def _environment(flow: str, variable: str) -> Environment:
 def deployments(
     project: Annotated[str | None, typer.Option("--project", "-P", help="Only those of a project.")] = None,
     every: Annotated[bool, typer.Option("--all", "-a", help="Former versions too.")] = False,
-    store: Store = None,
+    store: History = None,
     as_json: Json = False,
 ) -> None:
     """List deployed flows, and when they run next."""
@@ -145,7 +138,7 @@ def _next(deployment: Deployment) -> str:
 
 
 @app.command(epilog="Example: prefectish archive sales/daily")
-def archive(path: Path, store: Store = None, as_json: Json = False) -> None:
+def archive(path: Path, store: History = None, as_json: Json = False) -> None:
     """Take a deployment out of use: its schedule is not followed, and nothing of it runs any more."""
     with report_errors():
         found = find(path, store)
@@ -156,19 +149,16 @@ def archive(path: Path, store: Store = None, as_json: Json = False) -> None:
         print(f"archived {found.path}, version {found.version}")
 
 
-@app.command()
+@app.command(epilog="Example: prefectish trigger sales/daily -p region=eu --wait")
 def trigger(
     path: Path,
     param: Param = [],  # noqa: B006
     at: Annotated[str | None, typer.Option(help="When, as 2026-12-01T09:00; default: now.")] = None,
     wait: Annotated[bool, typer.Option("--wait", help="Wait for the end; the exit code shows how it ended.")] = False,
-    store: Store = None,
+    store: History = None,
     as_json: Json = False,
 ) -> None:
-    """Ask for a run of a deployed flow, which an agent begins.
-
-    Example: prefectish trigger sales/daily -p region=eu --wait
-    """
+    """Ask for a run of a deployed flow, which an agent begins."""
     with report_errors():
         found = find(path, store)
         run_id = found.run(parse_parameters(param), at=_moment(at))
@@ -203,7 +193,7 @@ def attach(
     limit: Annotated[str | None, typer.Option(help="TASK_OR_TAG=N: how many may run at once.")] = None,
     retry: Annotated[str | None, typer.Option(help="TASK or TASK=ERROR: run failed children again.")] = None,
     story: Annotated[str | None, typer.Option(help="TASK or TASK[INDEX]: what happened to it.")] = None,
-    store: Store = None,
+    store: History = None,
     as_json: Json = False,
 ) -> None:
     """Follow a run that another process drives, or ask it for something. Ctrl-C ends only the following.
@@ -274,7 +264,7 @@ def _follow(run: Any, store: str | None, as_json: bool) -> None:
 def agent_start(
     label: Labels = [],  # noqa: B006
     limit: Annotated[int | None, typer.Option(help="Runs at the same time, at most.")] = None,
-    store: Store = None,
+    store: History = None,
     once: Annotated[bool, typer.Option("--once", help="Begin what is due now, wait for its end, and end.")] = False,
 ) -> None:
     """Start the runs that are due or were requested, until SIGTERM or Ctrl-C; runs that have started continue."""
@@ -286,7 +276,7 @@ def agent_start(
 
 
 @agent_app.command("list", epilog="Example: prefectish agent list")
-def agent_list(store: Store = None, as_json: Json = False) -> None:
+def agent_list(store: History = None, as_json: Json = False) -> None:
     """List the agents that have worked with a history."""
     with report_errors():
         found = agents(store)
@@ -301,7 +291,7 @@ def agent_list(store: Store = None, as_json: Json = False) -> None:
 def limits_set(
     name: Annotated[str, typer.Argument(help="Name of the limit.")],
     size: Annotated[int, typer.Argument(help="Children of all runs that may run at once; 0 for none.", min=0)],
-    store: Store = None,
+    store: History = None,
 ) -> None:
     """Set a limit across runs; it beats what tasks say by shared_limits=."""
     with report_errors():
@@ -310,7 +300,7 @@ def limits_set(
 
 
 @limits_app.command("remove", epilog="Example: prefectish limits remove database")
-def limits_remove(name: Annotated[str, typer.Argument(help="Name of the limit.")], store: Store = None) -> None:
+def limits_remove(name: Annotated[str, typer.Argument(help="Name of the limit.")], store: History = None) -> None:
     """Remove a limit that was set; what tasks say holds again."""
     with report_errors():
         if not shared_limits.remove_limit(name, store):
@@ -319,7 +309,7 @@ def limits_remove(name: Annotated[str, typer.Argument(help="Name of the limit.")
 
 
 @limits_app.command("list", epilog="Example: prefectish limits list")
-def limits_list(store: Store = None, as_json: Json = False) -> None:
+def limits_list(store: History = None, as_json: Json = False) -> None:
     """List the limits across runs, and how much of each is held."""
     with report_errors():
         found = shared_limits.limits(store)
@@ -337,7 +327,7 @@ def serve_files(
     catch_up: Annotated[bool, typer.Option("--catch-up", help="Make up for all missed times.")] = False,
     on_lost: OnLost = None,
     max_resumes: MaxResumes = None,
-    store: Store = None,
+    store: History = None,
 ) -> None:
     """Run flows on their schedules in this process, until Ctrl-C."""
     import logging

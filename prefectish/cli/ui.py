@@ -7,15 +7,14 @@ from typing import Annotated
 
 import typer
 
+from prefectish.cli.app import History, app
 from prefectish.cli.app import _report_errors as report_errors
-from prefectish.cli.app import app
-from prefectish.cli.deploying import Store
 from prefectish.optional_deps import load
 
 
 @app.command(epilog="Example: prefectish ui --store postgresql://me@db/runs --port 7411")
 def ui(
-    store: Store = None,
+    store: History = None,
     host: Annotated[str, typer.Option(help="Where to listen; others than this machine reach 0.0.0.0.")] = "127.0.0.1",
     port: Annotated[
         int | None, typer.Option(min=0, max=65535, help="Default: 7411, or another one if that is taken; 0: any.")
