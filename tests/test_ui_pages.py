@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sqlite3
 import subprocess
 import sys
@@ -268,6 +269,14 @@ def test_logs_are_read_on(plain: Path, tmp_path: Path) -> None:
         assert [line["text"] for line in before["lines"]][-1] == "said 2"
         assert client.get(f"/api/runs/{run}/logs", params={"after": first["last"]}).json()["lines"] == []
         assert len(client.get(f"/api/runs/{run}/logs", params={"step": 0, "row": 3}).json()["lines"]) == 1
+
+
+def test_tracebacks_begin_below_their_lines(tmp_path: Path) -> None:
+    with Flow("logs") as flow:
+        task(lambda x: 1 / x, name="divide").map([0])
+    run = flow.run(history=tmp_path / "h.db", progress=False).context["flow_run_id"]
+    with browser(tmp_path / "h.db") as client:
+        assert re.search(r"division by zero\n *Traceback", client.get(f"/runs/{run}/logs").text)
 
 
 @pytest.mark.parametrize("made", ["plain", "postgres"])
