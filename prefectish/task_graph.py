@@ -6,6 +6,7 @@ Calls and runs are handled by :mod:`prefectish.flows`.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, KeysView
+from operator import attrgetter
 from typing import Any, TypeVar
 
 from prefectish.control_flow.resources import default_references
@@ -125,7 +126,7 @@ class TaskGraph:
         FlowDefinitionError
             ``cycle: a -> b -> a``.
         """
-        tasks = order(self.slugs, lambda task: (edge.upstream_task for edge in self._into[task]), _name)
+        tasks = order(self.slugs, lambda task: (edge.upstream_task for edge in self._into[task]), attrgetter("name"))
         if root_tasks is None:
             return tasks
         found = {self.own(task) for task in root_tasks}
@@ -360,10 +361,6 @@ def check_results(flow: Any, maps_only: bool = False) -> None:
         from prefectish.results.checks import check_maps, check_names
 
         (check_maps if maps_only else check_names)(flow)
-
-
-def _name(task: Task) -> str:
-    return task.name
 
 
 def _check_ends(edge: Edge) -> None:

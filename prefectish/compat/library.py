@@ -192,14 +192,11 @@ class FilterTask(control_flow.FilterTask):
 
     def run(self, task_results: Iterable[Any]) -> list[Any]:
         """Return the members that are kept, in their order."""
-        results = list(task_results) if task_results is not None and not _is_error(task_results) else task_results
+        is_list = task_results is not None and not isinstance(task_results, BaseException)
+        results = list(task_results) if is_list else task_results
         kept = super().run(results)
         if self.log_func is not None:
             for dropped in results:
                 if not self.filter_func(dropped):
                     self.logger.info(self.log_func(dropped))
         return kept
-
-
-def _is_error(value: Any) -> bool:
-    return isinstance(value, BaseException)

@@ -184,7 +184,7 @@ def deserialize(json_blob: dict[str, Any]) -> State:
     """Return the state of a dict."""
     known: list[type[State]] = _CHILDREN.__get__(None, State)(include_self=True)
     cls = {cls.__name__: cls for cls in known}[json_blob["type"]]
-    facts = {name: value for name, value in json_blob.items() if name in _taken(cls)}
+    facts = {name: value for name, value in json_blob.items() if name in {"message", "context", *cls._public}}
     for name in TIMES & facts.keys():
         if isinstance(facts[name], str):
             facts[name] = datetime.fromisoformat(facts[name])
@@ -199,10 +199,6 @@ def deserialize(json_blob: dict[str, Any]) -> State:
     facts["cached_inputs"] = {name: Result(location=value["location"]) for name, value in inputs.items()}
     location = (json_blob.get("_result") or {}).get("location")
     return cls(result=None if location is None else Result(location=location), **facts)
-
-
-def _taken(cls: type[State]) -> set[str]:
-    return {"message", "context", *cls._public}
 
 
 def names_of(self: State) -> list[str]:

@@ -47,25 +47,12 @@ class Within:
         return f"<{self.kind} from {self.begin} to {self.end}>"
 
 
-def _month_and_day(moment: datetime) -> tuple[int, int]:
-    return moment.month, moment.day
-
-
-def _time(moment: datetime) -> time:
-    return moment.time()
-
-
-def _day_of_week(moment: datetime) -> int:
-    return moment.weekday()
-
-
-def _instant(moment: datetime) -> datetime:
-    return moment.astimezone(UTC)
-
-
 _READERS: dict[str, Callable[[datetime], object]] = {
-    "datetimes": _instant, "dates": _month_and_day, "days of the week": _day_of_week, "times": _time,
-}  # fmt: skip
+    "datetimes": lambda moment: moment.astimezone(UTC),
+    "dates": lambda moment: (moment.month, moment.day),
+    "days of the week": datetime.weekday,
+    "times": datetime.time,
+}
 
 
 def between_datetimes(start: datetime, end: datetime) -> Filter:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta, tzinfo
 from heapq import heappop, heappush, merge
 from itertools import count, islice
+from operator import attrgetter
 from typing import Any, Literal, overload
 
 from prefectish.engine.clock import now
@@ -116,7 +117,7 @@ class Schedule:
 
     def _filtered(self, after: datetime) -> Iterator[ClockEvent]:
         refused = 0
-        for event in merge(*(clock.events(after) for clock in self.clocks), key=_instant):
+        for event in merge(*(clock.events(after) for clock in self.clocks), key=attrgetter("instant")):
             if self._stays(event.start_time):
                 refused = 0
                 yield event
@@ -226,10 +227,6 @@ def each_once(events: Iterable[ClockEvent]) -> Iterator[ClockEvent]:
         if not any(event.is_for(other) for other in same_time):
             same_time.append(event)
             yield event
-
-
-def _instant(event: ClockEvent) -> datetime:
-    return event.instant
 
 
 def _functions(name: str, given: Iterable[Callable[..., Any]] | None) -> list[Callable[..., Any]]:

@@ -37,15 +37,18 @@ class Operation(NamedTuple):
 
 def document(operations: Sequence[Operation]) -> dict[str, Any]:
     """Return the description of an API."""
-    models = {model for each in operations for model in (each.body, each.answer) if model is not None} | {Refusal}
-    ordered = sorted(models, key=lambda model: model.__name__)
+    bodies = {each.body for each in operations if each.body is not None}
+    answers = {each.answer for each in operations if each.answer is not None} | {Refusal}
     _, schemas = models_json_schema(
-        [(model, "serialization" if model not in _bodies(operations) else "validation") for model in ordered],
+        [
+            (model, "validation" if model in bodies else "serialization")
+            for model in sorted(bodies | answers, key=lambda model: model.__name__)
+        ],
         ref_template=REFERENCES,
     )
     paths: dict[str, dict[str, Any]] = {}
     for each in operations:
-        paths.setdefault(_plain(each.path), {})[each.method] = _described(each)
+        paths.setdefault(re.sub(r":\w+}", "}", each.path), {})[each.method] = _described(each)
     return {
         "openapi": "3.1.0",
         "info": {
@@ -60,14 +63,6 @@ def document(operations: Sequence[Operation]) -> dict[str, Any]:
         },
         "security": [{"token": []}],
     }
-
-
-def _bodies(operations: Sequence[Operation]) -> set[type[Record]]:
-    return {each.body for each in operations if each.body is not None}
-
-
-def _plain(path: str) -> str:
-    return re.sub(r":\w+}", "}", path)
 
 
 def _described(each: Operation) -> dict[str, Any]:

@@ -258,7 +258,7 @@ def ticker_for(
         return ProgressTicker(lambda run_id: listener, always=True, at_once=True)
     if shown is None and setting("progress") is not None:
         shown = switch("progress", True)
-    if shown is False or (shown is None and (nested or not _has_screen(background))):
+    if shown is False or (shown is None and (nested or not (in_notebook() or (not background and _is_terminal())))):
         return None
     began = monotonic()
 
@@ -275,11 +275,6 @@ def show_end(ticker: ProgressTicker | None, state: State | None, stop: str | Non
     """Show how a run ended, if it is shown; `state` is None if it broke off without one, `stop` what interrupted it."""
     if ticker is not None:
         ticker.ended(state, stop)
-
-
-def _has_screen(background: bool) -> bool:
-    """Whether there is a notebook, or a terminal that is not typed at meanwhile."""
-    return in_notebook() or (not background and _is_terminal())
 
 
 def in_notebook() -> bool:

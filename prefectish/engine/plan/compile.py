@@ -176,7 +176,9 @@ def assign_domain(step: Step, steps: Sequence[Step], domains: list[MapDomain], k
         step.domain = len(domains)
         domains.append(MapDomain(step.domain, (MapSource(source, False, steps[source].domain),), True))
         return
-    sources = tuple(dict.fromkeys(_source(steps, i) for i in step.inputs if i.mapped))
+    sources = tuple(
+        dict.fromkeys(MapSource(i.source, i.flattened, steps[i.source].domain) for i in step.inputs if i.mapped)
+    )
     step.domain = _shared_domain(sources, domains)
     if step.domain is not None:
         return
@@ -199,10 +201,6 @@ def _shared_domain(sources: tuple[MapSource, ...], domains: Sequence[MapDomain])
     lists = {t for t in sources if t.domain is None or t.flattened}
     # All of them, or their lengths would be another condition; and in step, which a map that is flattened is not.
     return domain.number if not lists or (lists == set(domain.sources) and not domain.grows) else None
-
-
-def _source(steps: Sequence[Step], i: Input) -> MapSource:
-    return MapSource(i.source, i.flattened, steps[i.source].domain)
 
 
 def _assign_groups(steps: tuple[Step, ...], limited_tags: frozenset[str]) -> tuple[Group, ...]:

@@ -25,16 +25,13 @@ def pickle_path(value: Any, name: str) -> str | None:
     """
     path, part, seen = name, value, {id(value)}
     for _ in range(_DEPTH):
-        found = next(((p, inner) for p, inner in _parts(part, path) if id(inner) not in seen and _fails(inner)), None)
+        new = ((p, inner) for p, inner in _parts(part, path) if id(inner) not in seen)
+        found = next(((p, inner) for p, inner in new if isinstance(capture(dumps, inner), Error)), None)
         if found is None:
             break
         path, part = found
         seen.add(id(part))
     return None if path == name else path
-
-
-def _fails(value: Any) -> bool:
-    return isinstance(capture(dumps, value), Error)
 
 
 def _parts(value: Any, path: str) -> Iterator[tuple[str, Any]]:

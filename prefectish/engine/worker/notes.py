@@ -73,16 +73,12 @@ def _parts(store: Result, state: State) -> dict[str, Any]:
     own["_traceback"] = getattr(state, "traceback", None)
     return {
         "state": type(state).__name__,
-        "message": _text_of(state.message),
+        "message": None if state.message is None else str(state.message),
         "result": _packed(store, state._raw_result),
         "context": {str(name): _packed(store, value) for name, value in state.context.items()},
         "cached_inputs": {name: _packed(store, value) for name, value in state.cached_inputs.items()},
         "own": {name: _packed(store, value) for name, value in own.items() if value is not None},
     }
-
-
-def _text_of(message: Any) -> str | None:
-    return message if message is None or type(message) is str else str(message)
 
 
 def _packed(store: Result, value: Any) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from html import escape
 from typing import Any, Literal
 
 from prefectish.engine.context import current
@@ -51,7 +52,8 @@ class SlackWebhook:
     def send(self, opened: str, message: Message, timeout: float) -> None:
         """Post the message, without waiting for the body of the response."""
         httpx = load("httpx2", "notifications", "slack_notifier")
-        with httpx.stream("POST", opened, json={"text": _escaped(message.whole())}, timeout=timeout) as answer:
+        text = escape(message.whole(), quote=False)  # or it could hold links and mentions
+        with httpx.stream("POST", opened, json={"text": text}, timeout=timeout) as answer:
             answer.raise_for_status()
 
     def is_final(self, error: Exception) -> bool:
@@ -60,11 +62,6 @@ class SlackWebhook:
         if status is not None:
             return 400 <= status < 500 and status not in TEMPORARY_STATUSES
         return isinstance(error, ImportError | ValueError)
-
-
-def _escaped(text: str) -> str:
-    """Escape links and mentions for Slack."""
-    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
 class Mail:

@@ -134,7 +134,7 @@ def replay_log_records(log: AttemptLog, run_id: str) -> None:
     for line in log.lines:
         record = logging.makeLogRecord(
             {
-                "name": line.logger or _logger_name(log),
+                "name": line.logger or logger_name(log.name, log.map_index),
                 "levelno": line.level,
                 "levelname": logging.getLevelName(line.level),
                 "msg": line.text,
@@ -153,7 +153,3 @@ def replay_log_records(log: AttemptLog, run_id: str) -> None:
         logger = logging.getLogger(line.logger or logger_name(log.name))
         if logger.isEnabledFor(line.level):
             safely(logger.handle, record)
-
-
-def _logger_name(log: AttemptLog) -> str:
-    return logger_name(log.name, log.map_index)
