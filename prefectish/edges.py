@@ -31,7 +31,7 @@ class Edge:
     Parameters
     ----------
     upstream_task, downstream_task
-        The task to wait for, and the task that waits.
+        The task to wait for, and the task that waits. What an annotation around the former says holds before the rest.
     key
         Name of the argument of `downstream_task.run` that receives the result; None: no data is passed.
     mapped
@@ -65,6 +65,10 @@ class Edge:
         flattened: bool = False,
         allow_failure: bool = False,
     ) -> None:
+        if isinstance(upstream_task, Annotation):
+            upstream_task, wish, is_flat, is_allowed = unwrap(upstream_task)
+            mapped, flattened = mapped if wish is None else wish, flattened or is_flat
+            allow_failure = allow_failure or is_allowed
         if key is not None and (not isinstance(key, str) or not key.isidentifier() or keyword.iskeyword(key)):
             raise FlowDefinitionError(
                 f"edge {upstream_task.name} -> {downstream_task.name}: key {key!r} is not a valid argument name"

@@ -102,7 +102,7 @@ class FlowGraph(TaskGraph):
         Parameters
         ----------
         upstream_task
-            A task, or a value that becomes one.
+            A task, or a value that becomes one; what an annotation around it says holds before `mapped`.
         downstream_task
             The task that waits.
         key, mapped, flattened
@@ -115,8 +115,10 @@ class FlowGraph(TaskGraph):
         FlowDefinitionError
             If it joins a task with itself, leads into a parameter, or validation finds a fault.
         """
-        upstream = self.add_task(as_task(upstream_task, self))
-        return self.insert(Edge(upstream, self.add_task(downstream_task), key, mapped, flattened), validate)
+        value, wish, flat, failure_allowed = unwrap(upstream_task)
+        ends = self.add_task(as_task(value, self)), self.add_task(downstream_task)
+        maps = mapped if wish is None else wish
+        return self.insert(Edge(*ends, key, maps, flattened or flat, failure_allowed), validate)
 
     def chain(self, *tasks: Any, validate: bool | None = None) -> list[Edge]:
         """Let each task wait for the one before it, and return the edges."""

@@ -85,6 +85,14 @@ def test_wrappers_merge(value: object, expected: tuple[object, ...]) -> None:
     assert unwrap(value) == expected
 
 
+def test_wrapper_around_the_upstream_task_beats_the_keywords() -> None:
+    assert Edge(unmapped(A), B, "x", mapped=True) == Edge(A, B, "x")
+    assert Edge(flatten(A), B, "x", mapped=True) == Edge(A, B, "x", mapped=True, flattened=True)
+    assert Edge(mapped(allow_failure(A)), B) == Edge(A, B, mapped=True, allow_failure=True)
+    with pytest.raises(FlowDefinitionError, match="edge a -> b: key 'not one'"):
+        Edge(unmapped(A), B, "not one")
+
+
 def test_inner_wrapper_wins_a_contradiction() -> None:
     assert unwrap(unmapped(mapped(1))).mapped is True
     assert unwrap(mapped(unmapped(1))).mapped is False

@@ -261,6 +261,16 @@ def test_add_edge_adds_its_ends_in_the_direction_of_data() -> None:
     assert list(flow.tasks) == [a, b, c]
 
 
+def test_add_edge_takes_a_wrapper_for_the_edge_and_not_for_a_value() -> None:
+    flow, source = Flow("edges"), Task("source")
+    shown = task(lambda x: x, name="show")
+    assert flow.add_edge(unmapped(source), shown, key="x", mapped=True) == Edge(source, shown, "x")
+    joined = task(lambda x: x, name="join")
+    assert flow.add_edge(flatten([[1], [2]]), joined, key="x").flattened
+    assert set(flow.tasks) >= {source, shown, joined}
+    assert flow.run(history=False)[joined].result == [1, 2]
+
+
 def test_add_edge_adds_its_ends_and_wraps_values() -> None:
     flow, (a,) = Flow("f"), named("a")
     edge = flow.add_edge([1, 2], a, key="x", mapped=True, flattened=True)
