@@ -232,11 +232,24 @@ GONE: tuple[Gone, ...] = (
     Gone("prefect.agent", "write `prefectish agent start`"),
     Gone("prefect.models", _REGISTRY),
     Gone("prefect.serialization", "write flow.deploy(project); a flow is loaded anew from its file"),
-    Gone("prefect.contrib prefect.tasks.aws prefect.tasks.gcp prefect.tasks.azure prefect.tasks.snowflake "
-         "prefect.tasks.databricks prefect.tasks.dbt prefect.tasks.docker prefect.tasks.kubernetes "
-         "prefect.tasks.postgres prefect.tasks.great_expectations prefect.tasks.airbyte prefect.tasks.fivetran "
-         "prefect.tasks.github prefect.tasks.redis prefect.tasks.jupyter prefect.tasks.dask prefect.tasks.google",
+    Gone("prefect.contrib prefect.tasks.aws prefect.tasks.gcp prefect.tasks.azure prefect.tasks.azureml "
+         "prefect.tasks.snowflake prefect.tasks.databricks prefect.tasks.dbt prefect.tasks.docker "
+         "prefect.tasks.kubernetes prefect.tasks.postgres prefect.tasks.mysql prefect.tasks.great_expectations "
+         "prefect.tasks.airbyte prefect.tasks.fivetran prefect.tasks.github prefect.tasks.redis "
+         "prefect.tasks.jupyter prefect.tasks.dask prefect.tasks.google prefect.tasks.gsheets "
+         "prefect.tasks.airtable prefect.tasks.asana prefect.tasks.census prefect.tasks.cubejs "
+         "prefect.tasks.dremio prefect.tasks.dropbox prefect.tasks.exasol prefect.tasks.firebolt "
+         "prefect.tasks.hightouch prefect.tasks.jira prefect.tasks.kafka prefect.tasks.mixpanel "
+         "prefect.tasks.monday prefect.tasks.neo4j prefect.tasks.prometheus prefect.tasks.rss "
+         "prefect.tasks.segment prefect.tasks.sendgrid prefect.tasks.sodasql prefect.tasks.sodaspark "
+         "prefect.tasks.spacy prefect.tasks.sql_server prefect.tasks.toloka prefect.tasks.transform "
+         "prefect.tasks.trello prefect.tasks.twitter prefect.tasks.zendesk",
          "write a task that calls the service's own client"),
+    Gone("prefect.utilities.git prefect.utilities.docker_util prefect.utilities.gcp prefect.utilities.aws",
+         "call the service's own client, or the command"),
+    Gone("prefect.utilities.agent prefect.utilities.jupyter prefect.utilities.compatibility", "leave it out"),
+    Gone("prefect.plugins", "import what a plug-in gives"),
+    Gone("prefect.engine.cloud", "write flow.run(...): each run is recorded in the history"),
     # Prefect 2 and 3
     Gone("prefect.blocks prefect.filesystems", "write a plain object, and prefectish.Secret for what is secret", True),
     Gone("prefect.artifacts", "log it, or return it with a result store; `prefectish report` shows a run", True),

@@ -150,6 +150,11 @@ MODULES: dict[str, dict[str, Source]] = {
     "prefect.engine.task_runner": _table(
         ("prefectish.compat.runners", "TaskRunner"), ("prefectish.engine.signals", "ENDRUN")
     ),
+    "prefect.engine.cloud": _table(
+        ("prefectish.compat.runners", "CloudFlowRunner=FlowRunner CloudTaskRunner=TaskRunner")
+    ),
+    "prefect.engine.cloud.flow_runner": _table(("prefectish.compat.runners", "CloudFlowRunner=FlowRunner")),
+    "prefect.engine.cloud.task_runner": _table(("prefectish.compat.runners", "CloudTaskRunner=TaskRunner")),
     "prefect.engine.state": _table(_STATES, ("prefectish.compat.states", "ClientFailed")),
     "prefect.engine.signals": _table(_SIGNALS, ("prefectish.engine.signals", "PrefectSignal=Signal")),
     "prefect.engine.cache_validators": _table(

@@ -156,7 +156,7 @@ class FlowRunner(Runner):
         foreign = [task for task in wanted if task not in flow.tasks]
         if foreign:
             error = ValueError(f"Some tasks provided to return_tasks were not found: {foreign}")
-            return Failed(f"Unexpected error: {error!r}", error)
+            return self._not_begun(innermost(state) or Pending(), error)
         start = innermost(state) or Pending()
         if start.is_finished() or _waits(start):
             return start
@@ -176,6 +176,14 @@ class FlowRunner(Runner):
         if not is_a(ended.result, dict):
             return ended
         return ended.replace(result={task: _as_due(ended.result[stands_for.get(task, task)]) for task in wanted})
+
+    def _not_begun(self, start: State, error: Exception) -> State:
+        """Return the state after the one change that a run makes which cannot begin."""
+        try:
+            return self.handle_state_change(start, Failed(f"Unexpected error: {error!r}", error))
+        except ENDRUN as end:
+            ended: State = end.state
+            return ended
 
     def _values(
         self, parameters: Mapping[str, Any] | None, context: Mapping[str, Any] | None

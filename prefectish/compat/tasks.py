@@ -23,9 +23,9 @@ from prefectish.triggers import bounds_of
 
 #: Options in the order in which they could be given by position.
 _OPTIONS = (
-    "name", "slug", "tags", "max_retries", "retry_delay", "timeout", "trigger", "skip_on_upstream_skip", "cache_for",
-    "cache_validator", "cache_key", "checkpoint", "state_handlers", "on_failure", "log_stdout", "result", "target",
-    "task_run_name", "nout", "retry_on",
+    "name", "slug", "tags", "max_retries", "retry_delay", "retry_on", "timeout", "trigger", "skip_on_upstream_skip",
+    "cache_for", "cache_validator", "cache_key", "checkpoint", "state_handlers", "on_failure", "log_stdout", "result",
+    "target", "task_run_name", "nout",
 )  # fmt: skip
 
 
@@ -59,6 +59,8 @@ class Task(OwnTask[Any], metaclass=TaskMetaclass):
     """A task as in Prefect 1; see :class:`prefectish.Task`."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
+        if len(args) > 5 and isinstance(args[5], int | timedelta):  # before 1.2, which brought `retry_on`
+            args = (*args[:5], None, *args[5:])
         if len(args) > len(_OPTIONS):
             raise TypeError(f"Task takes at most {len(_OPTIONS)} arguments by position, got {len(args)}")
         options.update(zip(_OPTIONS, args, strict=False))

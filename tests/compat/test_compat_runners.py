@@ -282,3 +282,31 @@ def test_names_of_results_take_what_is_in_the_context(tmp_path):
     assert target.target == "{team}.t"
     TaskRunner(target).run(context={**given, "team": "b"})
     assert (tmp_path / "b.t").exists()
+
+
+def test_a_run_that_cannot_begin_changes_its_state_once():
+    from prefect import Flow, Task
+    from prefect.engine import FlowRunner
+    from prefect.engine.state import Success
+
+    seen = []
+
+    def note(target, old, new):
+        seen.append((target, type(old).__name__, type(new).__name__))
+
+    flow = Flow("f", tasks=[Task("t")], state_handlers=[note])
+    runner = FlowRunner(flow, state_handlers=[note])
+    state = runner.run(return_tasks=[Task("other")])
+    assert (state.is_failed(), type(state.result)) == (True, ValueError)
+    assert seen == [(flow, "Pending", "Failed"), (runner, "Pending", "Failed")]
+    flow.state_handlers = [lambda flow, old, new: Success("as it was")]
+    assert FlowRunner(flow).run(return_tasks=[Task("other")]).is_successful()
+    flow.state_handlers = [lambda flow, old, new: 1 / 0]
+    assert isinstance(FlowRunner(flow).run(return_tasks=[Task("other")]).result, ZeroDivisionError)
+
+
+def test_runners_of_the_cloud_are_those_of_flows_and_tasks():
+    from prefect.engine import FlowRunner, TaskRunner
+    from prefect.engine.cloud import CloudFlowRunner, CloudTaskRunner
+
+    assert (CloudFlowRunner, CloudTaskRunner) == (FlowRunner, TaskRunner)

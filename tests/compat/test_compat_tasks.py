@@ -358,3 +358,14 @@ def test_blocks_and_parameters_tell_what_they_are():
     with pytest.raises(ValueError, match="reference tasks must be part of the flow"):
         flow.set_reference_tasks([Task()])
     assert len(flow.serialized_hash()) == 64
+
+
+def test_options_by_position_come_in_the_order_of_the_reference():
+    from prefect import Task
+    from prefect.triggers import any_failed
+
+    delay = timedelta(seconds=1)
+    task = Task("n", "s", ["t"], 1, delay, ValueError, 5, any_failed, False)
+    assert (task.name, task.slug, task.tags, task.max_retries, task.retry_delay) == ("n", "s", {"t"}, 1, delay)
+    assert (task.retry_on, task.timeout, task.trigger) == ({ValueError}, 5, any_failed)
+    assert task.skip_on_upstream_skip is False
