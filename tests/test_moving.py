@@ -147,6 +147,10 @@ def test_executor_of_one_thread_has_a_name_of_its_own() -> None:
          "DatesClock([datetime(2030, 1, day, tzinfo=UTC) for day in (1, 2)])"),
         ("schedules.clocks.DatesClock", "dates = [datetime(2030, 1, 1)]; DatesClock(dates); DatesClock(dates=dates)",
          "dates = [datetime(2030, 1, 1, tzinfo=UTC)]; DatesClock(dates); DatesClock(dates=dates)"),
+        ("schedules.CronSchedule", "CronSchedule('@daily').next(3, after=datetime(2030, 1, 1))",
+         "CronSchedule('@daily').next(3, after=datetime(2030, 1, 1, tzinfo=UTC))"),
+        ("schedules.IntervalSchedule", "daily.next(2, datetime.utcnow()); daily.clocks[0].events(after=datetime.now())",
+         "daily.next(2, datetime.now(UTC)); daily.clocks[0].events(after=datetime.now(UTC))"),
         ("schedules.filters.on_datetime", "on_datetime(datetime(2030, 1, 1))",
          "on_datetime(datetime(2030, 1, 1, tzinfo=UTC))"),
     ],
@@ -228,6 +232,8 @@ def test_dates_with_a_zone_stay(date: str) -> None:
         ("between_datetimes(datetime.now(UTC), end)", "end"),
         ("RETRY('not yet', **options)", "options"),
         ("DatesClock(*given)", "given"),
+        ("RETRY(start_time=self.start_date)", "self.start_date"),
+        ("schedule.next(3, after=day)", "day"),
         ("DatesClock(**{'dates': listed})", "listed"),
         ("DatesClock(**{**options, 'dates': [None]})", "options"),
         ("DatesClock(**{name: 1})", "1"),
@@ -239,6 +245,20 @@ def test_dates_that_cannot_be_judged_are_left(lines: str, left: str) -> None:
     assert found.source.endswith(lines)
     assert [(line, what) for line, what, _ in found.left] == [(4, left)]
     assert "must have a time zone" in found.left[0].reason
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "reader.next(); reader.next(2)",
+        "date.next(FRIDAY)",
+        "day.events(**given)",
+        "daily.next(2, after=daily.clocks[0].start_date)",
+    ],
+)
+def test_other_calls_of_these_names_and_dates_of_clocks_stay(line: str) -> None:
+    found = move(f"from prefect.schedules import IntervalSchedule\n{line}")
+    assert (found.source.rpartition("\n")[2], found.left) == (line, [])
 
 
 def test_dates_that_a_call_unpacks_are_in_utc() -> None:

@@ -106,8 +106,8 @@ class CallFinder(cst.CSTVisitor):
             self.change.left[node.func] = OF_FLOWS[method]
         for name in _NOT_TAKEN.get(called or method, ()):
             self._delete(node, name, _REASONS.get(name, "leave it out"))
-        if called in dates.POSITIONS:
-            self._dates.given(called, node.args, self.get_metadata(ScopeProvider, node, None))
+        if called in dates.POSITIONS or dates.asks_for_events(method, node):
+            self._dates.given(called or method, node.args, self.get_metadata(ScopeProvider, node, None))
         if (change := _CALLS.get(called or method)) is not None:
             change(self, node)
 

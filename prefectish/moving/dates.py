@@ -15,7 +15,7 @@ UNKNOWN = "dates must have a time zone: where this one has none, write .replace(
 #: Why what a call unpacks is left.
 UNPACKED = f"what is unpacked here cannot be judged; {UNKNOWN}"
 #: Keywords of arguments that are dates, or lists of them.
-_KEYWORDS = ("start_date", "end_date", "start_time", "dates", "dt", "start", "end", "cached_result_expiration")
+_KEYWORDS = ("start_date", "end_date", "start_time", "dates", "dt", "start", "end", "cached_result_expiration", "after")
 #: Calls with such arguments, each with the positions of theirs.
 POSITIONS: Mapping[str, tuple[int, ...]] = {
     **dict.fromkeys(("IntervalClock", "CronClock", "RRuleClock", "IntervalSchedule", "CronSchedule"), (1, 2)),
@@ -24,7 +24,11 @@ POSITIONS: Mapping[str, tuple[int, ...]] = {
     **dict.fromkeys(("Scheduled", "Retrying", "Paused", "Resume"), (2,)),
     "Cached": (4,),
     **dict.fromkeys(("RETRY", "PAUSE"), ()),
+    "next": (1,),
+    "events": (),
 }
+#: Methods of schedules and of clocks.
+_METHODS = ("next", "events")
 #: Methods of a date that return one with the same zone.
 _SAME_ZONE = ("replace", "add", "subtract", "start_of", "end_of", "next", "previous")
 #: Names that stand for one another, at most: `a = b; b = a` has no end.
@@ -109,7 +113,7 @@ class Dates:
         if isinstance(date, cst.Call) and not any(arg.star for arg in date.args):
             known = _call_is_aware(date, found, scope)
             return self._is_aware(_receiver(date), found, scope, depth) if known is None else known
-        if dotted(date).rpartition(".")[2] in ("None", "scheduled_start_time"):
+        if dotted(date).rpartition(".")[2] in ("None", "scheduled_start_time") or _is_of_clock(date):
             return True
         return isinstance(date, cst.Name) and depth < _MAX_NAMES and self._name_is_aware(date, found, scope, depth + 1)
 
@@ -123,6 +127,18 @@ class Dates:
             return False
         found |= inside
         return known
+
+
+def _is_of_clock(date: cst.BaseExpression) -> bool:
+    """Whether a date is that of a clock or an event, which have zones; not an attribute of the user's own class."""
+    names = m.OneOf(*map(m.Name, ("start_date", "end_date", "start_time")))
+    return m.matches(date, m.Attribute(value=m.DoesNotMatch(m.Name("self")), attr=names))
+
+
+def asks_for_events(method: str, call: cst.Call) -> bool:
+    """Whether a method is called as that of a schedule, or of a clock, which gives the events after a date."""
+    by_position = sum(arg.keyword is None and not arg.star for arg in call.args)
+    return method in _METHODS and (_argument(call, "after") is not None or (method == "next" and by_position == 2))
 
 
 def _members(value: cst.BaseExpression) -> list[cst.BaseExpression]:
