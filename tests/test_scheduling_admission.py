@@ -108,7 +108,17 @@ def test_first_batch_is_small_and_the_next_ones_grow_by_what_was_seen():
     assert auto_size(0, None, None, 4) == FIRST
     assert auto_size(FIRST, 0.0, None, 4) == FIRST * GROWTH
     assert auto_size(FIRST, 10.0, None, 4) == 1
-    assert auto_size(1000, 0.0, 16, 2) == 4, "the last batches leave work for all slots"
+    assert auto_size(1000, 0.01, 16, 2) == 4, "the last batches leave work for all slots"
+
+
+def test_last_batches_are_not_cut_below_what_a_message_is_worth():
+    sizes, left = [], 5_000
+    while left:
+        sizes.append(auto_size(sizes[-1] if sizes else 1024, 1e-6, left, 2))
+        left -= sizes[-1]
+    assert min(sizes[:-1]) >= 200
+    assert len(sizes) < 12, "34 with as many round trips as 5,000 children need otherwise"
+    assert auto_size(1000, 1e-3, 16, 2) == 5, "more where bodies take longer"
 
 
 def test_batches_of_a_chain_stop_at_so_many_for_each_slot():

@@ -23,6 +23,8 @@ from prefectish.tasks.task import Task
 
 #: A batch should take about so long, in seconds: long against what a task costs, short against a user's patience.
 TARGET = 0.2
+#: What a batch has to take at least to be worth its messages, in seconds: the last ones are not cut below that.
+LEAST = 5e-3
 #: What a child costs beside its body, in seconds, roughly; keeps bodies that take no time from making batches endless.
 CHILD_OVERHEAD = 20e-6
 #: Size of the first batches of a map, before anything is known about its time.
@@ -535,18 +537,19 @@ def auto_size(last: int, mean: float | None, remaining: int | None, slots: int) 
     remaining
         Rows that are left, None if that is not known.
     slots
-        Threads of the cluster; the last batches are cut so that all of them have work.
+        Threads of the cluster; the last batches are cut so that all of them have work, if it is worth a message.
 
     Examples
     --------
     >>> auto_size(0, None, 10_000, 2), auto_size(16, 0.0, 10_000, 2)
     (16, 64)
-    >>> auto_size(4096, 0.0, 10_000, 2), auto_size(16, 0.1, 99, 2)
-    (2500, 1)
+    >>> auto_size(4096, 0.0, 10_000, 2), auto_size(16, 0.1, 99, 2), auto_size(500, 0.0, 400, 2)
+    (2500, 1, 250)
     """
-    size = last or FIRST
+    size, least = last or FIRST, 1
     if mean is not None:
         size = min(int(TARGET / (mean + CHILD_OVERHEAD)), max(last, FIRST) * GROWTH, LARGEST)
+        least = round(LEAST / (mean + CHILD_OVERHEAD))
     if remaining is not None:
-        size = min(size, -(-remaining // (2 * slots)))
+        size = min(size, max(-(-remaining // (2 * slots)), min(least, remaining)))
     return max(1, size)
