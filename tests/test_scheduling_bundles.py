@@ -208,3 +208,35 @@ def test_bundle_of_which_nothing_plainly_succeeded_needs_no_columns():
     owner.advance(BundleReceipt(first, none), receipt(second))
     assert [type(state) for state in owner.state("load").map_states] == [Failed] * 3 + [Success] * 3
     assert owner.progress.done
+
+
+class Watched:
+    """Notes what it is told, and what it could read then."""
+
+    def __init__(self, step_state):
+        self.step_state = step_state
+        self.told = []
+
+    def row(self, row, state, width):
+        self.told.append((row, type(state)))
+
+    def succeeded(self, rows):
+        self.told.append([(row, self.step_state.children[row].result) for row in rows])
+
+    def ended(self, state):
+        self.told.append(type(state))
+
+
+def test_who_watches_a_map_is_told_of_a_bundle_at_once():
+    owner = owner_of(batched())
+    first, second = owner.start()
+    step_state = owner.progress.run_state.find("load-1")
+    step_state.watcher = watched = Watched(step_state)
+    owner.advance(receipt(second, others={1: failed()}))
+    owner.advance(receipt(first))
+    assert watched.told == [
+        [(3, "r3"), (5, "r5")],
+        (4, Failed),
+        [(0, "r0"), (1, "r1"), (2, "r2")],
+        type(step_state.state),
+    ]

@@ -11,7 +11,16 @@ import pytest
 from prefectish.engine.context import context
 from prefectish.engine.deferred import Deferred
 from prefectish.engine.state import Cached, Cancelled, Failed, Mapped, Skipped, State, Success
-from prefectish.engine.state_column import OPEN, SUCCEEDED, StateColumn, kinds_of, plain_results, raw_results, replaced
+from prefectish.engine.state_column import (
+    OPEN,
+    SUCCEEDED,
+    StateColumn,
+    deferred_rows,
+    kinds_of,
+    plain_results,
+    raw_results,
+    replaced,
+)
 
 PLAIN = Success(SUCCEEDED, 5)
 FAILED = Failed("odd", ValueError("odd"))
@@ -122,6 +131,9 @@ def test_deferred_results_are_fetched_only_as_results() -> None:
     late = Late()
     column = StateColumn.of([Success(SUCCEEDED, late), FAILED, None])
     assert list(raw_results(column)) == list(raw_results(list(column))) == [late, FAILED.result, None]
+    assert deferred_rows(column) == deferred_rows(list(column)) == [0]
+    assert deferred_rows(StateColumn.of([PLAIN, Success("another message", late), None])) == [1]
+    assert deferred_rows(StateColumn.of([PLAIN, None])) == deferred_rows(None) == []
     assert column.raw(0) is late
     assert late.reads == 0
     mapped = Mapped("Mapped tasks ended.", map_states=column, n_map_states=4)

@@ -125,7 +125,8 @@ class StateColumn(Sequence["State | None"]):
 
     def results(self) -> list[Any]:
         """Return the results of the children; deferred ones are fetched."""
-        return [_result(cell) for cell in self.cells]
+        plain = plain_results(self)
+        return [_result(cell) for cell in self.cells] if plain is None else plain
 
     def in_order(self, order: Iterable[int]) -> StateColumn:
         """Return a column of these children."""
@@ -157,6 +158,15 @@ def plain_results(states: Any) -> list[Any] | None:
     if any(kind is _Open or issubclass(kind, Readable) or issubclass(kind, Deferred) for kind in kinds):
         return None
     return states.cells[:]
+
+
+def deferred_rows(states: Iterable[State | None] | None) -> list[int]:
+    """Return the rows of children whose results are elsewhere."""
+    if type(states) is StateColumn:
+        kinds = set(map(type, states.cells))  # no Python code for each of a million children
+        if not any(issubclass(kind, Readable) or issubclass(kind, Deferred) for kind in kinds):
+            return []
+    return [row for row, result in enumerate(raw_results(states)) if issubclass(type(result), Deferred)]
 
 
 def raw_results(states: Iterable[State | None] | None) -> Iterator[Any]:

@@ -95,6 +95,14 @@ class CallSignature:
                 self.claims.unclaim(sources)
                 self.claims.drop(self.step_state, row)
 
+    def succeeded(self, rows: Sequence[int]) -> None:
+        """Make known that calls have plainly succeeded."""
+        assert self.step_state.children is not None
+        for row in rows:
+            state = self.step_state.children[row]
+            assert state is not None
+            self.row(row, state, None)
+
     def waits(self, row: int, state: State, asked: bool = False) -> None:
         """Make known that a call is paused."""
         outcome = self.outcomes.get(row)
@@ -161,7 +169,8 @@ class MapCall:
         self.outcome.sources = tuple(a.value.outcome for a in arguments if is_a(a.value, MapCall))
         self.rows: dict[int, Settled] = {}  # outcomes of children that were asked for and that have not ended
         self.failed: dict[int, Settled] = {}  # those of them that failed: the handle may let them run again
-        self.listeners: list[Callable[[int, State], None]] = []  # called with row and state of each child that ends
+        # Called with the rows of children that have ended, and whether they failed.
+        self.listeners: list[Callable[[Sequence[int], bool], None]] = []
         self.added: list[Callable[[], None]] = []  # called once the step is in the plan
         self.sized: list[Callable[[], None]] = []  # called whenever the number of children may have become known
 
@@ -207,6 +216,22 @@ class MapCall:
 
     def row(self, row: int, state: State, width: Any) -> None:
         """Make the final state of a child known."""
+        self._settle(row, state, width)
+        for tell in list(self.listeners):
+            tell((row,), state.is_failed())
+
+    def succeeded(self, rows: Sequence[int]) -> None:
+        """Make known that children have plainly succeeded."""
+        if self.rows or self.failed:  # else who asks for one of them from now on finds its state
+            assert self.step_state is not None and self.step_state.children is not None
+            children = self.step_state.children
+            for row in rows:
+                if (row in self.rows or row in self.failed) and (state := children[row]) is not None:
+                    self._settle(row, state, None)
+        for tell in list(self.listeners):
+            tell(rows, False)
+
+    def _settle(self, row: int, state: State, width: Any) -> None:
         outcome = self.rows.pop(row, None)
         if outcome is not None:
             outcome.settle(state, width)
@@ -214,8 +239,6 @@ class MapCall:
                 self.failed[row] = outcome
         elif self.failed and (failed := self.failed.pop(row, None)) is not None:
             failed.ran_again(state, width)
-        for tell in list(self.listeners):
-            tell(row, state)
 
     def waits(self, row: int, state: State, asked: bool = False) -> None:
         """Make known that a child is paused."""

@@ -360,9 +360,9 @@ class MapFuture(LeadsOut, Sequence[TaskFuture[R]]):
         changed = Latch()
         failures: list[int] = []
 
-        def listener(row: int, state: State) -> None:
-            if failures or state.is_failed():  # the waiting thread is not woken for each child of a good map
-                failures.append(row)
+        def listener(rows: Sequence[int], are_failed: bool) -> None:
+            if failures or are_failed:  # the waiting thread is not woken for each child of a good map
+                failures.extend(rows)
                 changed.set()
 
         def tell(outcome: Settled) -> None:
@@ -521,8 +521,9 @@ class MapFuture(LeadsOut, Sequence[TaskFuture[R]]):
             Called with the row of a child, maybe twice, from the thread that drives the run.
         """
 
-        def listener(row: int, state: State) -> None:
-            tell(row)
+        def listener(rows: Sequence[int], are_failed: bool) -> None:
+            for row in rows:
+                tell(row)
 
         self._map_call.listeners.append(listener)
         step_state = self._map_call.step_state

@@ -32,8 +32,10 @@ def keep(run_id: str, progress: Progress) -> None:
 
 def _without_results(state: State) -> State:
     if isinstance(state, Mapped):
-        cells = StateColumn.of(state.map_states or ()).cells
-        children = StateColumn([cell if _tells(cell) else None for cell in cells])
+        column = state.map_states if type(state.map_states) is StateColumn else StateColumn.of(state.map_states or ())
+        is_plain = column.kinds().keys() <= {Success}
+        cells = [None] * len(column) if is_plain else [cell if _tells(cell) else None for cell in column.cells]
+        children = StateColumn(cells)
         return Mapped(state.message, map_states=children, n_map_states=len(children))
     return _SUCCESS if type(state) is Success else state
 

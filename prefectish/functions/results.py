@@ -7,7 +7,7 @@ from typing import Any
 
 from prefectish.engine.jobs.references import Held
 from prefectish.engine.state import Failed, Mapped, State, TriggerFailed
-from prefectish.engine.state_column import plain_results, raw_results, replaced
+from prefectish.engine.state_column import deferred_rows, plain_results, replaced
 from prefectish.errors import TaskRunFailed, text_of
 from prefectish.functions.settled import Settled
 from prefectish.kinds import is_a
@@ -40,7 +40,7 @@ def owned(state: State, copies: MutableSet[Held]) -> State:
             return state
         copies.add(again)
         return state.replace(result=again)
-    if isinstance(state, Mapped) and any(is_a(result, Held) for result in raw_results(state.map_states)):
+    if isinstance(state, Mapped) and deferred_rows(state.map_states):
         return state.replace(map_states=replaced(state.map_states, lambda child: owned(child, copies)))
     return state
 

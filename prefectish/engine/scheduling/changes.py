@@ -366,7 +366,7 @@ class Changes(MapChanges):
         cells = plain_cells(records.results[position])
         for number in records.others:
             cells[number] = OPEN
-        if self._is_followed(step_state):
+        if self._starts_others(step_state):
             for row, cell in zip(rows, cells, strict=True):  # one after the other: a combine may read several of them
                 step_state.children.cells[row] = cell
                 if (state := step_state.children[row]) is not None:
@@ -375,14 +375,18 @@ class Changes(MapChanges):
                     self._tell_of_row(step_state, row, state, None)
         else:
             step_state.children.cells[rows[0] : rows[-1] + 1] = cells
-            step_state.left -= len(rows) - len(records.others)
+            ended = [row for row, cell in zip(rows, cells, strict=True) if cell is not OPEN] if records.others else rows
+            step_state.left -= len(ended)
+            self.result_release.consumed_all(step_state, ended)
+            if step_state.watcher is not None:
+                step_state.watcher.succeeded(ended)
         if not step_state.left:
             self.finish_step(step_state)
 
-    def _is_followed(self, step_state: StepState) -> bool:
-        """Whether each row of a step that ends has to be made known to others."""
-        follows = step_state.reads or step_state.dependents or step_state.watcher is not None
-        return bool(follows) or step_state.step.number in self._growing
+    def _starts_others(self, step_state: StepState) -> bool:
+        """Whether rows of others may start, or go, with each row of a step that ends."""
+        is_reduction = step_state.step.fan_in is not None
+        return bool(step_state.dependents) or step_state.step.number in self._growing or is_reduction
 
     def take_record(self, map_row: MapRow, job: Job, bit: int, record: Record) -> None:
         """Note that a job has reported a step."""

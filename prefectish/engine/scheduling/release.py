@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from weakref import WeakSet
 
 from prefectish.engine.jobs.references import Held
 from prefectish.engine.plan.steps import Plan, Step
 from prefectish.engine.scheduling.reduction_chain import ReductionChain
 from prefectish.engine.scheduling.run_state import StepState
-from prefectish.engine.state_column import raw_results
+from prefectish.engine.state_column import deferred_rows
 from prefectish.kinds import is_a
 
 
@@ -64,6 +64,12 @@ class ResultRelease:
             if self._elementwise[source.step.number, step_state.step.number]:
                 self._release_if_unused(source, row)
 
+    def consumed_all(self, step_state: StepState, rows: Iterable[int]) -> None:
+        """Let go of what only these rows of a consumer still needed, which is no reduction."""
+        if any(self._elementwise[source.step.number, step_state.step.number] for source in step_state.reads):
+            for row in rows:
+                self.consumed(step_state, row)
+
     def ended(self, step_state: StepState) -> None:
         """Let go of what only this consumer still needed."""
         for source in step_state.reads:
@@ -105,7 +111,7 @@ class ResultRelease:
         if source.children is None:
             self._release_if_unused(source, 0)
             return
-        for row in [row for row, result in enumerate(raw_results(source.children)) if is_a(result, Held)]:
+        for row in deferred_rows(source.children):
             self._release_if_unused(source, row)
 
     def _release_if_unused(self, source: StepState, row: int) -> None:

@@ -74,6 +74,9 @@ class Watcher(Protocol):
     def row(self, row: int, state: State, width: Any) -> None:
         """Note the final state of a row, and its length for a map over the result."""
 
+    def succeeded(self, rows: Sequence[int]) -> None:
+        """Note rows that plainly succeeded; the step has their states."""
+
     def waits(self, row: int, state: State) -> None:
         """Note that a row waits for a decision from outside, such as an approval."""
 
