@@ -10,7 +10,7 @@ import os
 import signal
 import sys
 import warnings
-from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Coroutine, Iterator, Mapping, Sequence
 from concurrent.futures import Future as Answer
 from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
@@ -82,6 +82,10 @@ class Connection:
     def has(self, plugin: str) -> bool:
         """Whether the scheduler had a plugin when it was asked before the run."""
         return self.presence is not None and plugin in self.presence.plugins
+
+    def worker_processes(self) -> Collection[str]:
+        """Return identifiers of the processes of workers when the run began; none if they are not known."""
+        return () if self.presence is None else self.presence.workers.values()
 
     def workers(self) -> dict[str, dict[str, Any]]:
         """Return ``nthreads``, ``resources``, ``name`` and more of the present workers, by address.

@@ -1,10 +1,17 @@
-"""Before a large map: check once that a worker can load its bodies and items, instead of failing every child."""
+"""Before a large map: check once that a worker can load its bodies and items, instead of failing every child.
+
+What a worker could load it can load again: a client does not ask for the same bodies again, as long as no worker joins.
+"""
 
 from __future__ import annotations
 
 import pickle
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from hashlib import blake2b
 from typing import Any, NamedTuple
+from weakref import WeakKeyDictionary
+
+from distributed import Client
 
 from prefectish.engine.capture import Error, capture
 from prefectish.engine.jobs.envelope import Encoded
@@ -20,6 +27,8 @@ from prefectish.process_tree import process_name
 LARGE = 100
 #: How long the run waits for the check if nothing else is open, and if something is, in seconds.
 IDLE_WAIT, BUSY_WAIT = 10.0, 0.5
+#: Bodies of which a client knows that they can be loaded, at most.
+_MOST_LOADED = 1000
 
 
 class LoadFailure(NamedTuple):
@@ -40,10 +49,50 @@ class LoadFailure(NamedTuple):
     worker: str
 
 
+class Loaded:
+    """Bodies that a worker has loaded, by their bytes.
+
+    Parameters
+    ----------
+    workers
+        Identifiers of the processes of workers, as far as they are known; one that joined has loaded nothing.
+    """
+
+    def __init__(self, workers: Collection[str]) -> None:
+        self.workers = frozenset(workers)
+        self._bodies: set[bytes] = set()
+
+    def has(self, bodies: Sequence[bytes]) -> bool:
+        """Whether all of these were loaded."""
+        return all(_digest(body) in self._bodies for body in bodies)
+
+    def add(self, bodies: Sequence[bytes]) -> None:
+        """Note bodies that were loaded."""
+        if len(self._bodies) > _MOST_LOADED:
+            self._bodies.clear()
+        self._bodies.update(map(_digest, bodies))
+
+
+_loaded: WeakKeyDictionary[Client, Loaded] = WeakKeyDictionary()
+
+
+def loaded_on(client: Client, workers: Collection[str]) -> Loaded:
+    """Return what was loaded on the workers of a client, by identifiers of their processes; nothing if some are new."""
+    known = _loaded.get(client)
+    if known is None or not workers or not known.workers.issuperset(workers):
+        known = _loaded[client] = Loaded(workers)
+    return known
+
+
+def _digest(body: bytes) -> bytes:
+    return blake2b(body, digest_size=16).digest()
+
+
 def check_chain(
     chain: ChainSpec,
     jobs: Sequence[Job],
     tasks: Mapping[int, bytes],
+    loaded: Loaded,
     run: Callable[[Callable[[Key], Mapping[Key, Any]]], list[LoadFailure] | None],
 ) -> None:
     """Have a worker load the bodies of a chain, and the first and the last item of those that start now.
@@ -52,6 +101,8 @@ def check_chain(
     ----------
     tasks
         Bytes of the bodies, by step number.
+    loaded
+        What need not be loaded again.
     run
         Called with a function that makes the graph of the check for a key; runs it on a worker and
         returns the failures, or None if it did not end in time.
@@ -63,8 +114,13 @@ def check_chain(
     """
     bodies = [(f"task {s.label}", tasks[s.number]) for s in chain.steps if len(tasks[s.number]) <= HEAVY]
     first, last = _items(jobs[0]), _items(jobs[-1])
+    contents = [content for _, content in bodies]
+    if not (first or last) and loaded.has(contents):
+        return
     failures = run(lambda key: load_check_graph(key, _load_all, bodies, first + last))
     if not failures:
+        if failures is not None:
+            loaded.add(contents)
         return
     body = next((failure for failure in failures if failure.what.startswith("task ")), None)
     if body is not None:

@@ -45,7 +45,7 @@ from prefectish.executors.first_death import FirstDeath
 from prefectish.executors.follow import beside, followed_keys, is_blamed, upcoming_key
 from prefectish.executors.held_results import BatchPart, HeldFuture, batch_records, held_record
 from prefectish.executors.listeners import register_listeners
-from prefectish.executors.load_check import BUSY_WAIT, IDLE_WAIT, LARGE, LoadFailure, check_chain
+from prefectish.executors.load_check import BUSY_WAIT, IDLE_WAIT, LARGE, LoadFailure, check_chain, loaded_on
 from prefectish.executors.lost_keys import LossWatch, NoAnswer, describe_loss
 from prefectish.executors.lower import (
     LoweringOptions,
@@ -278,7 +278,7 @@ class ClusterSession:
                 chain = members[0].chain
                 add_task_payloads(chain, self.tasks)
                 run = partial(self._run_load_check, placement_of(chain.steps[0].task))
-                check_chain(chain, members, self.tasks, run)
+                check_chain(chain, members, self.tasks, loaded_on(self.client, self.connection.worker_processes()), run)
 
     def _run_load_check(
         self, placement: Placement, make: Callable[[Key], Mapping[Key, Any]]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import re
 import sys
+from fractions import Fraction
 
 import pytest
 from real import kinds, note, notes
@@ -12,6 +13,7 @@ from real import kinds, note, notes
 from prefectish import Flow, task
 from prefectish.errors import EnvironmentMismatch
 from prefectish.executors import DaskExecutor, session
+from prefectish.executors.load_check import loaded_on
 
 WIDE = 200
 
@@ -115,3 +117,45 @@ def test_load_check_that_gets_no_worker_does_not_keep_the_map_from_running(execu
         children = work.map(range(WIDE))
     state = flow.run(executor=executor, history=False)
     assert state.result[children].result == list(range(WIDE))
+
+
+@pytest.fixture
+def checked(monkeypatch):
+    """Return how many load checks were run so far."""
+    asked, run = [], session.ClusterSession._run_load_check
+    monkeypatch.setattr(
+        session.ClusterSession, "_run_load_check", lambda self, *given: asked.append(given) or run(self, *given)
+    )
+    return lambda: len(asked)
+
+
+def mapped(body, items):
+    with Flow("again") as flow:
+        children = task(body).map(items)
+    return flow, children
+
+
+def test_body_that_was_loaded_is_not_tried_again(executor, checked):
+    flow, children = mapped(abs, range(WIDE))
+    counts = []
+    for _ in range(3):  # before the first run nobody has said which workers there are
+        state = flow.run(executor=executor, history=False)
+        assert state.result[children].result == list(range(WIDE))
+        counts.append(checked())
+    assert counts[-1] == counts[-2] <= 2
+
+
+def test_items_are_tried_each_time(executor, checked):
+    flow, _ = mapped(abs, [Fraction(n, 2) for n in range(WIDE)])
+    for _ in range(3):
+        flow.run(executor=executor, history=False)
+    assert checked() == 3
+
+
+def test_worker_that_joined_has_loaded_nothing(dask_client):
+    loaded_on(dask_client, ["a", "b"]).add([b"body"])
+    assert loaded_on(dask_client, ["a", "b"]).has([b"body"])
+    assert loaded_on(dask_client, ["b"]).has([b"body"])
+    assert not loaded_on(dask_client, ["b"]).has([b"body", b"other"])
+    assert not loaded_on(dask_client, ["a", "c"]).has([b"body"])
+    assert not loaded_on(dask_client, ["a", "b"]).has([b"body"])
