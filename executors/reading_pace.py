@@ -9,8 +9,10 @@ from prefectish.executors.dask_api import Key
 from prefectish.executors.open_keys import OpenKey
 from prefectish.executors.waker import Waker
 
-#: Keys collected at once, if there are as many: they share what reading costs (about 3 ms, over all processes).
+#: Keys collected at once, if there are as many, at least and for each thread: they share what reading costs. That is
+#: about 3 ms with two workers, over all processes, and more with each further one, for all are asked.
 _GROUP = 250
+_GROUP_OF_THREAD = 16
 #: Longest time that finished children wait for more of their group, in seconds for each open key, and at most.
 _GROUP_WAIT = 1e-3
 _MAX_GROUP_WAIT = 1.0
@@ -33,11 +35,14 @@ class ReadingPace:
     ----------
     waker
         Ends a wait from another thread.
+    threads
+        Of the cluster.
     """
 
-    def __init__(self, connection: Connection, waker: Waker) -> None:
+    def __init__(self, connection: Connection, waker: Waker, threads: int) -> None:
         self._connection = connection
         self._waker = waker
+        self._group = max(_GROUP, _GROUP_OF_THREAD * threads)
         self._max_wait = _MAX_GROUP_WAIT
         self._waiting_since: float | None = None  # since when something is done that was not read
 
@@ -49,7 +54,7 @@ class ReadingPace:
         """Whether to read what is done now: a group is complete, or it has waited long enough for one."""
         since = self._waiting_since = self._waiting_since or now
         patience = min(self._max_wait, _GROUP_WAIT * len(open_keys))
-        if not _is_group(ready, open_keys) and now - since <= patience:
+        if not self._is_group(ready, open_keys) and now - since <= patience:
             return False
         self._waiting_since = None
         return True
@@ -64,10 +69,9 @@ class ReadingPace:
         else:
             self._waker.sleep(left)
 
-
-def _is_group(ready: Sequence[Key], open_keys: Mapping[Key, OpenKey]) -> bool:
-    """Whether keys that are done are a group, or one of them is a single task or a batch that others wait for."""
-    if len(ready) >= min(_GROUP, len(open_keys) // 4 + 1):
-        return True
-    entries = map(open_keys.__getitem__, ready)
-    return any(entry.position is None or entry.jobs[0].index < 0 for entry in entries)
+    def _is_group(self, ready: Sequence[Key], open_keys: Mapping[Key, OpenKey]) -> bool:
+        """Whether keys that are done are a group, or one of them is a single task or a batch that others wait for."""
+        if len(ready) >= min(self._group, len(open_keys) // 4 + 1):
+            return True
+        entries = map(open_keys.__getitem__, ready)
+        return any(entry.position is None or entry.jobs[0].index < 0 for entry in entries)

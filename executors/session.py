@@ -149,7 +149,7 @@ class ClusterSession:
         self._depth_priorities: dict[str, int] = {}
         self._turns: dict[Key, int] = {}  # of the jobs of keys that are about to be sent
         self._inlined_bytes = 0
-        self.reading = ReadingPace(connection, self.waker)
+        self.reading = ReadingPace(connection, self.waker, self.slots)
         self._weighed: set[Key] = set()  # keys of large values whose receipts are open
         self._has_recalled = False
         self._has_plugin = False

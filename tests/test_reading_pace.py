@@ -37,7 +37,7 @@ def waits():
 
 @pytest.fixture
 def pace(waits):
-    return ReadingPace(waits, waits)
+    return ReadingPace(waits, waits, threads=2)
 
 
 def test_few_of_many_children_wait_for_more_of_their_group(pace):
@@ -54,6 +54,13 @@ def test_quarter_of_the_children_is_a_group(pace):
 
 def test_many_are_a_group_whatever_is_open(pace):
     assert pace.is_time(range(250), keys(100_000), 10.0)
+
+
+def test_groups_of_a_wide_cluster_are_larger_for_all_its_workers_are_asked(waits):
+    pace = ReadingPace(waits, waits, threads=64)
+    assert not pace.is_time(range(1_023), keys(100_000), 10.0)
+    assert pace.is_time(range(1_024), keys(100_000), 10.0)
+    assert pace.is_time(range(101), keys(400), 10.1), "a quarter of what is open is a group there, too"
 
 
 @pytest.mark.parametrize("what", [{"position": None}, {"index": -1}])
