@@ -196,9 +196,9 @@ class ClusterSession:
             self._open_all(self._get(lookup, [key], Sending(QUESTION)), {key: question})
 
     def _open_all(self, futures: Mapping[Key, Future], open_keys: Mapping[Key, OpenKey]) -> None:
-        for key, future in futures.items():
-            open_keys[key].future = future
-            self._open(key, open_keys[key])
+        for key, entry in open_keys.items():  # as submitted; Dask returns the futures in any order
+            entry.future = futures[key]
+            self._open(key, entry)
 
     def _lower_all(self, jobs: Sequence[Job | Bundle], graphs: Graphs) -> None:
         """Make the graphs of jobs, by placement."""
@@ -502,7 +502,8 @@ class ClusterSession:
         self._patience = _PATIENCE
         for key, nbytes in large.items():
             self._ask_receipt(key, nbytes)
-        release(self.client, [future for key, value in values.items() if (future := self._take(key, value))])
+        read_keys = [key for key in finished if key in values]  # as submitted: what reads another one comes after it
+        release(self.client, [future for key in read_keys if (future := self._take(key, values[key]))])
         for key, loss in self.watch.unread(unread, time.monotonic()).items():
             self._give_up(self.open_keys.pop(key), loss)
 

@@ -11,7 +11,7 @@ import pytest
 from bodies import add, give, inc
 from real import note, notes, until
 
-from prefectish import allow_failure, flow, task, triggers, wait
+from prefectish import allow_failure, as_completed, flow, task, triggers, wait
 from prefectish.engine import signals
 from prefectish.engine.jobs.job import Job
 from prefectish.engine.plan.placement import Placement
@@ -40,6 +40,25 @@ def following(monkeypatch):
 
     monkeypatch.setattr(session, "followed_keys", followed)
     return sent
+
+
+def test_what_is_read_is_known_before_what_reads_it(dask_client, monkeypatch):
+    read = session.read
+
+    async def in_any_order(*given):  # as workers answer
+        found = await read(*given)
+        return found._replace(values=dict(reversed(found.values.items())))
+
+    monkeypatch.setattr(session, "read", in_any_order)
+    monkeypatch.setattr(session.ReadingPace, "is_time", lambda self, ready, opened, now: len(ready) == 2)
+
+    @flow
+    def ends():
+        first = inc.submit(0)
+        second = inc.submit(first)
+        return [{first: "first", second: "second"}[ended] for ended in as_completed([first, second])]
+
+    assert run(ends, DaskExecutor(client=dask_client)) == ["first", "second"]
 
 
 def test_chain_and_tree(executor, following):
