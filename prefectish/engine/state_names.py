@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from functools import partial
-from typing import TYPE_CHECKING, Any, Literal, overload
+from typing import Any
 
 from prefectish.missing_names import LeadsOut
-
-if TYPE_CHECKING:
-    from prefectish.engine.state import State
 
 
 class LaterNames(LeadsOut):
@@ -46,51 +42,25 @@ def _is(state: LaterNames, name: str) -> bool:
     return any(kind.__name__ == name for kind in type(state).__mro__)
 
 
-class Parents:
-    """The attribute ``parents`` of states and their classes: the classes above, nearest first."""
-
-    __slots__ = ()
-
-    def __get__(self, state: Any, owner: type[Any]) -> Classes:
-        return partial(_classes_above, owner)  # type: ignore[return-value]  # two overloads make one of it
-
-
-def _classes_above(
-    cls: type[State], include_self: bool = False, names_only: bool = False
-) -> list[type[State]] | list[str]:
+def classes_above(cls: type, include_self: bool = False, names_only: bool = False) -> list[type] | list[str]:
+    """Return the classes of states above a class, nearest first, or their names."""
     above = [base for base in cls.__mro__[1:] if hasattr(base, "color")]
     return _listed_classes(above, cls, include_self, names_only)
 
 
-def classes_below(
-    cls: type[State], include_self: bool = False, names_only: bool = False
-) -> list[type[State]] | list[str]:
+def classes_below(cls: type, include_self: bool = False, names_only: bool = False) -> list[type] | list[str]:
     """Return the classes below a class, depth first, or their names."""
     return _listed_classes(_subclasses(cls), cls, include_self, names_only)
 
 
-def _subclasses(cls: type[State]) -> list[type[State]]:
-    found: dict[type[State], None] = {}
+def _subclasses(cls: type[Any]) -> list[type]:
+    found: dict[type, None] = {}
     for child in cls.__subclasses__():
         found.update(dict.fromkeys([child, *_subclasses(child)]))
     return list(found)
 
 
-def _listed_classes(
-    found: list[Any], cls: type[State], include_self: bool, names_only: bool
-) -> list[type[State]] | list[str]:
+def _listed_classes(found: list[Any], cls: type, include_self: bool, names_only: bool) -> list[type] | list[str]:
     """Return classes around a class, or their names, except private ones."""
     shown = [each for each in ([cls, *found] if include_self else found) if not each.__name__.startswith("_")]
     return [each.__name__ for each in shown] if names_only else shown
-
-
-class Classes:
-    """How ``children`` and ``parents`` of a class are called; for readers of types only."""
-
-    @overload
-    def __call__(self, include_self: bool = ..., names_only: Literal[False] = ...) -> list[type[State]]: ...
-    @overload
-    def __call__(self, include_self: bool = ..., *, names_only: Literal[True]) -> list[str]: ...
-    def __call__(self, include_self: bool = False, names_only: bool = False) -> Any:
-        """Return the classes below, depth first, or above, nearest first."""
-        raise NotImplementedError

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, overload
 
-from prefectish.engine.state_names import Classes, LaterNames, Parents, classes_below
+from prefectish.engine.state_names import LaterNames, classes_above, classes_below
 from prefectish.engine.task_counts import TASK_NAME, TaskCounts
 from prefectish.kinds import is_a
 from prefectish.safe_repr import as_html, printable
@@ -370,6 +370,27 @@ class Children:
     def __get__(self, state: object, owner: type[Any]) -> _Below: ...
     def __get__(self, state: Any, owner: type[Any]) -> Any:
         return partial(classes_below, owner) if state is None else _Below(state)
+
+
+class Parents:
+    """The attribute ``parents`` of states and their classes: the classes above, nearest first."""
+
+    __slots__ = ()
+
+    def __get__(self, state: Any, owner: type[Any]) -> Classes:
+        return partial(classes_above, owner)  # type: ignore[return-value]  # two overloads make one of it
+
+
+class Classes:
+    """How ``children`` and ``parents`` of a class are called; for readers of types only."""
+
+    @overload
+    def __call__(self, include_self: bool = ..., names_only: Literal[False] = ...) -> list[type[State]]: ...
+    @overload
+    def __call__(self, include_self: bool = ..., *, names_only: Literal[True]) -> list[str]: ...
+    def __call__(self, include_self: bool = False, names_only: bool = False) -> Any:
+        """Return the classes below, depth first, or above, nearest first."""
+        raise NotImplementedError
 
 
 class Readable(LaterNames):
