@@ -27,7 +27,6 @@ from prefectish.engine.state import Cancelled, Cancelling, Crashed, Failed, Mapp
 from prefectish.errors import FlowDefinitionError
 from prefectish.results import LocalResult
 
-
 NOTHING = object()  # as many functions mark an argument that is left out
 
 
