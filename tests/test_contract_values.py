@@ -145,6 +145,50 @@ def test_u21_result_that_is_a_proxy_of_something_gone_harms_no_sibling(spelled, 
         assert [row.state for row in recorded] == [type(state).__name__ for state in states]
 
 
+class Ambiguous:
+    """As arrays and tables: neither true nor false."""
+
+    def __bool__(self):
+        raise Exiting("The truth value is ambiguous")
+
+    def __str__(self):
+        return "[1 2]"
+
+
+@pytest.mark.parametrize(
+    ("option", "told"),
+    [("trigger", "TriggerFailed"), ("retry_condition_fn", "Failed")],
+)
+def test_u21_answer_without_a_truth_is_its_tasks_failure(spelled, option, told):
+    def body(i):
+        raise ValueError(i)
+
+    options = {option: lambda *about: Ambiguous(), "max_retries": 1, "retry_delay": timedelta(0)}
+    child = task(body, name="child", **options)
+
+    def program():
+        mapped = child.map([0, 1])
+        return {"mapped": mapped, "counted": spelled.call(count, mapped), "other": double.map([1, 2])}
+
+    states = spelled.states(program)
+    assert [state.result for state in states["other"].map_states] == [2, 4]
+    assert [type(state).__name__ for state in states["mapped"].map_states] == [told, told]
+    assert "The truth value is ambiguous" in states["mapped"].map_states[0].message
+
+
+@pytest.mark.parametrize(("make", "told"), [(Ambiguous, "[1 2]"), (QuietExit, "whose str raises SystemExit")])
+def test_u21_message_that_cannot_be_read_is_its_childs_matter(spelled, make, told, tmp_path):
+    def body(i):
+        if i == 2:
+            raise FAIL(make(), result=0)
+        return i
+
+    states, counted = children(spelled, body, history=str(tmp_path / "history.db"))
+    assert [type(state).__name__ for state in states] == ["Success", "Success", "Failed", "Success"]
+    assert told in states[2].message
+    assert counted == 4
+
+
 @pytest.mark.parametrize("make", RESULTS.values(), ids=RESULTS)
 def test_u21_failure_whose_result_is_a_proxy_of_something_gone_harms_no_sibling(spelled, make, tmp_path):
     def body(i):

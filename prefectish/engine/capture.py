@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, final
 
-from prefectish.errors import readable
+from prefectish.errors import readable, text_of
 from prefectish.interrupting import InterruptFlag as InterruptFlag
 from prefectish.interrupting import interrupt as interrupt
 from prefectish.process_tree import end_fork, forks
@@ -84,3 +84,23 @@ def same_value(left: Any, right: Any) -> bool:
         return bool(left == right)
     except Exception:
         return False
+
+
+def is_true(question: Callable[..., Any], /, *about: Any) -> bool:
+    """Whether a function answers yes; for :func:`capture`: the truth of an answer may be code of the user's, too."""
+    return bool(question(*about))
+
+
+def sound_message(message: Any) -> Any:
+    """Return a message of the user's, which may be any object; its text, if its text or its truth cannot be asked for.
+
+    Examples
+    --------
+    >>> sound_message(3)
+    3
+    >>> sound_message(type("Rows", (), {"__bool__": lambda self: 1 / 0, "__str__": lambda self: "two rows"})())
+    'two rows'
+    """
+    if isinstance(capture(str, message), Error) or isinstance(capture(bool, message), Error):
+        return text_of(message)
+    return message

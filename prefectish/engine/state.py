@@ -36,7 +36,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Self, overload
 
 from prefectish.callable_pickling import portable_class
 from prefectish.engine import clock as clocks
-from prefectish.engine.capture import same_value
+from prefectish.engine.capture import same_value, sound_message
 from prefectish.engine.context import current
 from prefectish.engine.deferred import Deferred
 from prefectish.engine.state_column import SUCCEEDED, StateColumn
@@ -82,7 +82,7 @@ class State(Readable):
         context: Mapping[str, Any] | None = None,
         cached_inputs: Mapping[str, Any] | None = None,
     ) -> None:
-        _set_message(self, message)
+        _set_message(self, message if message is None or type(message) is str else sound_message(message))
         _set_result(self, result)
         if tags := current().get("task_tags"):
             context = {"tags": list(tags), **(context or {})}

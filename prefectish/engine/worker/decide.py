@@ -19,7 +19,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from prefectish.engine import signals
-from prefectish.engine.capture import Error, Value, capture
+from prefectish.engine.capture import Error, Value, capture, is_true
 from prefectish.engine.clock import later
 from prefectish.engine.deferred import Deferred
 from prefectish.engine.jobs.envelope import SIMPLE
@@ -173,7 +173,7 @@ def _ask_trigger(spec: StepSpec, upstream: Sequence[State]) -> Finish | None:
 
 def ask_trigger(trigger: Callable[..., Any], states: Mapping[Any, State]) -> Finish | None:
     """Call a trigger with the states of upstream tasks by their edges; return None if it passed."""
-    answer = capture(trigger, states)
+    answer = capture(is_true, trigger, states)
     if isinstance(answer, Value):
         if answer.value:
             return None
@@ -371,7 +371,7 @@ def retry(
     if not retries.should_retry(run_count, task.max_retries, task.retry_on, error):
         return None
     if task.retry_condition_fn is not None:
-        asked = capture(task.retry_condition_fn, task, RunFacts.here(), state)
+        asked = capture(is_true, task.retry_condition_fn, task, RunFacts.here(), state)
         if isinstance(asked, Error):
             text = f"retry_condition_fn of {spec.label} failed: {describe(asked.exception)}"
             return Failed(text, asked.exception)
