@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections import deque
 
 import pytest
 from bodies import give, total
@@ -22,6 +23,7 @@ from prefectish import (
     task,
     triggers,
     unmapped,
+    wait,
 )
 from prefectish.engine.state import (
     Cancelled,
@@ -118,6 +120,58 @@ def test_f1_a_map_waits_for_futures_in_any_collection(executor, form):
         return kinds(waits.state)
 
     assert flow(program, executor=executor, history=False)() == [TriggerFailed, TriggerFailed]
+
+
+#: What one passes to wait for two things.
+SEVERAL = {
+    "generator": lambda first, second: (each for each in (first, second)),
+    "iterator": lambda first, second: reversed([second, first]),
+    "deque": lambda first, second: deque([first, second]),
+    "values of a dict": lambda first, second: {"a": first, "b": second}.values(),
+    "keys of a dict": lambda first, second: {first: 1, second: 2}.keys(),
+    "set": lambda first, second: {first, second},
+    "beside nothing": lambda first, second: [[first, second], [], ({},)],
+}
+
+
+@pytest.mark.parametrize("form", SEVERAL)
+@pytest.mark.parametrize("order", [(1, 0), (0, 1)])
+def test_f1_calls_and_maps_wait_for_what_any_collection_or_iterator_gives(executor, form, order):
+    def program():
+        called = follow.submit(7, wait_for=SEVERAL[form](*map(fails_on_one.submit, order)))
+        child = follow.map([7], wait_for=SEVERAL[form](*map(fails_on_one.submit, order)))[0]
+        wait([called, child])
+        return [type(called.state), type(child.state)]
+
+    assert flow(program, executor=executor, history=False)() == [TriggerFailed, TriggerFailed]
+
+
+@pytest.mark.parametrize("form", [form for form in SEVERAL if form != "beside nothing"])
+def test_f1_a_call_in_a_graph_waits_for_what_any_collection_or_iterator_gives(run, form):
+    with Flow("waits") as graph:
+        called = follow(7, wait_for=SEVERAL[form](fails_on_one(1), fails_on_one(0)))
+        mapped_over = follow.map([7], wait_for=SEVERAL[form](*(unmapped(fails_on_one(n)) for n in (1, 0))))
+    state = run(graph)
+    assert type(state.result[called]) is TriggerFailed
+    assert kinds(state.result[mapped_over]) == [TriggerFailed]
+
+
+@pytest.mark.parametrize("waited", [[], [[]], [[], [()]], [{}], iter(())])
+def test_f1_nothing_to_wait_for_is_waited_for(executor, waited):
+    def program():
+        return follow.submit(7, wait_for=waited).result(), follow.map([7, 8], wait_for=waited).result()
+
+    assert flow(program, executor=executor, history=False)() == (7, [7, 8])
+
+
+@pytest.mark.parametrize("waited", [[3], [[3]], [[], [{"a": 3}]]])
+def test_f1_values_are_nothing_to_wait_for(waited):
+    def program():
+        for call in (lambda: follow.submit(7, wait_for=waited), lambda: follow.map([7], wait_for=waited)):
+            with pytest.raises(TypeError, match=r"^wait_for must hold futures, got "):
+                call()
+
+    flow(program, history=False)()
 
 
 @pytest.mark.parametrize("form", ["list in unmapped", "unmapped alone", "allowed alone"])

@@ -236,14 +236,24 @@ def waited_in(value: Any) -> list[Unwrapped]:
 def _waited_for(wait_for: Iterable[Any]) -> list[Unwrapped]:
     found: list[Unwrapped] = []
     for entry in _entries(wait_for):
-        unwrapped = unwrap(entry)
-        if unwrapped.mapped:
+        if unwrap(entry).mapped:
             raise TypeError("wait_for=[mapped(...)]: one call cannot wait item by item; use .map(..., wait_for=...)")
-        inside = waited_in(entry)
-        if not inside and not is_a(unwrapped.value, (list, tuple, set)):
-            raise _not_a_future(unwrapped.value)
-        found.extend(inside)
+        found.extend(_futures_of(entry))
     return found
+
+
+def _futures_of(entry: Any) -> list[Unwrapped]:
+    """Return the futures and states in something to wait for; TypeError if it has members, and none of them is one."""
+    inside = waited_in(entry)
+    if not inside and not _is_empty(unwrap(entry).value):
+        raise _not_a_future(unwrap(entry).value)
+    return inside
+
+
+def _is_empty(value: Any, around: tuple[int, ...] = ()) -> bool:
+    """Whether a value is a collection of nothing, also in lists of lists; `around` are those it is in."""
+    members = members_of(value) if id(value) not in around else None
+    return members is not None and all(_is_empty(member, (*around, id(value))) for member in members)
 
 
 def _entries(wait_for: Iterable[Any]) -> Iterable[Any]:
@@ -277,10 +287,7 @@ def map_arguments(
     ]
     for entry in _entries(wait_for):
         unwrapped = unwrap(entry)
-        inside = waited_in(entry)
-        if not inside and not unwrapped.mapped:
-            raise _not_a_future(unwrapped.value)
-        waited = [unwrapped] if unwrapped.mapped else inside
+        waited = [unwrapped] if unwrapped.mapped else _futures_of(entry)
         made += [_map_argument(name, None, one, allow_failure, False, step_between) for one in waited]
     return _distinguished(made)
 

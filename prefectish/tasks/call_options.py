@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections import deque
+from collections.abc import Iterable, Iterator, KeysView, Mapping, ValuesView
 from typing import Any, NamedTuple
+
+#: What holds several things to wait for; anything else is one, also a map, which is a sequence.
+_SEVERAL = (list, tuple, set, frozenset, deque, KeysView, ValuesView, Iterator)
 
 
 class CallOptions(NamedTuple):
@@ -42,4 +46,4 @@ def several(tasks: Any) -> Iterable[Any]:
     """Return what to wait for as an iterable; a single task or future becomes a list."""
     if tasks is None:
         return ()
-    return tasks if isinstance(tasks, list | tuple | set | frozenset) else [tasks]
+    return list(tasks) if isinstance(tasks, _SEVERAL) else [tasks]
