@@ -79,6 +79,14 @@ def test_crash_retries_are_used_up_before_a_child_is_crashed(executor):
     assert_states(state, {loaded: {"Success": 3, "Crashed": 1}})
 
 
+@pytest.mark.parametrize("fault", ["killed-worker", "killed-worker-after", "late", "twice"])
+def test_faults_of_one_child_of_a_batch_spare_the_others(executor, fault):
+    flow, loaded, _, _ = branches(batch_size=2)
+    state, happened = run_with(executor, flow, {("load", 1): [fault]})
+    assert_states(state, {loaded: "Success"})
+    assert [each.label for each in happened] == ["load[1]"]
+
+
 @pytest.mark.parametrize(
     ("fault", "cause"), [("cancelled-by-cluster", "cancelled-by-cluster"), ("no-resource", "no-workers")]
 )

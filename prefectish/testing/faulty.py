@@ -5,10 +5,11 @@ from __future__ import annotations
 import random
 import time
 from collections import Counter, deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, NamedTuple
 
+from prefectish.engine.jobs.bundle import BundleReceipt
 from prefectish.engine.jobs.job import Job, Receipt, taken_back
 from prefectish.engine.jobs.protocol import Executor, LossCause, Lost, Session, waited_for
 from prefectish.engine.jobs.references import Held
@@ -316,9 +317,10 @@ class _Session:
         if not self._inside:
             time.sleep(POLL_INTERVAL if timeout is None else min(timeout, POLL_INTERVAL))
             return ()
-        return [changed for receipt in self.session.receipts(timeout) for changed in self._changed(receipt)]
+        given = [receipt for receipt in self.session.receipts(timeout) for receipt in _one_by_one(receipt)]
+        return [changed for receipt in given for changed in self._changed(receipt)]
 
-    def _changed(self, receipt: Any) -> Iterator[Receipt]:
+    def _changed(self, receipt: Receipt) -> Iterator[Receipt]:
         """Yield the receipts that replace a receipt."""
         job = receipt.job
         left = self._inside.get(job, 0) & ~sum(1 << position for position, _ in receipt.records)
@@ -366,6 +368,13 @@ class _Session:
     def settle(self, held: Sequence[Held]) -> None:
         """Pass held results on to the session."""
         self.session.settle(held)
+
+
+def _one_by_one(receipt: Receipt | BundleReceipt) -> Iterable[Receipt]:
+    """Return the receipts of a session as those of single jobs: one that has processes sends batches as a whole."""
+    if isinstance(receipt, BundleReceipt):
+        return map(receipt.receipt, range(len(receipt.bundle)))
+    return (receipt,)
 
 
 def _place(job: Job) -> tuple[int, int]:
