@@ -10,7 +10,7 @@ import pytest
 from bodies import inc, total
 from real import kinds, meanwhile, note, notes, spend, until, wait_for_file
 
-from prefectish import Flow, Parameter, flatten, task, unmapped
+from prefectish import Flow, Parameter, flatten, flow, task, unmapped
 from prefectish.executors import DaskExecutor
 
 pytestmark = pytest.mark.time_limit(120)
@@ -53,6 +53,55 @@ def sent(monkeypatch):
 def test_counted_writes_sees_what_is_sent(remote, sent):
     remote.submit(len, b"x" * 300_000, pure=False).result()
     assert 300_000 < sent.sent < 330_000
+
+
+class CountedReads:
+    """Counts what this process reads from other processes through distributed."""
+
+    def __init__(self, monkeypatch):
+        from distributed.comm import tcp
+
+        self.read = 0
+        original = tcp.from_frames
+
+        async def from_frames(frames, *args, **options):
+            self.read += sum(memoryview(frame).nbytes for frame in frames)
+            return await original(frames, *args, **options)
+
+        monkeypatch.setattr(tcp, "from_frames", from_frames)
+
+
+def means_in_a_graph(made, size):
+    with Flow("means") as graph:
+        sizes = size.map(made.map(range(16)))
+    return lambda executor: graph.run(executor=executor, history=False).result[sizes].result
+
+
+def means_in_a_function(made, size):
+    @flow(history=False)
+    def means():
+        called = [size.submit(made.submit(x)) for x in range(4)]
+        return [*size.map(made.map(range(12))).result(), *(call.result() for call in called)]
+
+    return lambda executor: means.run(executor=executor).result
+
+
+@pytest.mark.parametrize("front", [means_in_a_graph, means_in_a_function])
+def test_results_that_tasks_read_do_not_come_through_the_client(remote, monkeypatch, sent, front):
+    @task
+    def made(x):
+        return os.urandom(1_000_000)
+
+    @task
+    def size(data):
+        return len(data)
+
+    counted = CountedReads(monkeypatch)
+    remote.submit(bytes, 300_000, pure=False).result()
+    assert counted.read > 300_000, "it sees what is read"
+    before = counted.read, sent.sent
+    assert front(made, size)(DaskExecutor(client=remote)) == [1_000_000] * 16
+    assert max(counted.read - before[0], sent.sent - before[1]) < 500_000
 
 
 @pytest.mark.parametrize("batch", [None, "auto"])

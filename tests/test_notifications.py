@@ -13,7 +13,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from prefectish import EnvVarSecret, Flow, Parameter, context, history, task, unmapped
+from prefectish import EnvVarSecret, Flow, Parameter, context, flow, history, task, unmapped
 from prefectish.engine import signals
 from prefectish.engine.state import Cancelled, Crashed, Failed, Mapped, Paused, Retrying, Running, Success, TimedOut
 from prefectish.executors import LocalDaskExecutor
@@ -160,6 +160,24 @@ def test_map_has_one_digest_in_place_of_a_message_a_child_and_tells_how_to_conti
         f"prefectish resume {run_id} --retry-failed --history {store}"
     ]
     assert type(state.result[resized]) is Mapped
+
+
+def test_map_in_a_flow_function_has_one_digest(host, store):
+    resized = task(resize, state_handlers=[slack_notifier])
+
+    @flow(history=store)
+    def thumbnails():
+        resized.map(range(100), return_state=True)
+
+    run_id = thumbnails.run().context["flow_run_id"]
+    flush()
+    assert host.texts() == [
+        "Map 'resize': 11 Failed, 89 Success\n"
+        "10 x ValueError: not an image: 3 (resize[3], resize[13], resize[23], ...)\n"
+        "1 x OSError: disk (resize[50])\n"
+        f"run {run_id}\n"
+        f"prefectish resume {run_id} --retry-failed --history {store}"
+    ]
 
 
 def test_map_of_which_no_child_is_of_interest_is_not_reported(host):
