@@ -271,6 +271,12 @@ def test_logs_are_read_on(plain: Path, tmp_path: Path) -> None:
         assert len(client.get(f"/api/runs/{run}/logs", params={"step": 0, "row": 3}).json()["lines"]) == 1
 
 
+def test_what_no_worker_ran_is_not_said_of_the_process_that_shows_it(plain: Path) -> None:
+    run = history.runs(1, store=plain)[0].id
+    with browser(plain) as client:
+        assert [each["name"] for each in client.get(f"/api/runs/{run}/timeline").json()["workers"]] == ["the client"]
+
+
 def test_tracebacks_begin_below_their_lines(tmp_path: Path) -> None:
     with Flow("logs") as flow:
         task(lambda x: 1 / x, name="divide").map([0])

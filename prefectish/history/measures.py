@@ -124,7 +124,7 @@ def _add_all(measures: Measures, rows: Iterable[Any], steps: Any, texts: Any, st
         end = min((at - started) * scale, TIME_BINS)
         begin = min(max((at - seconds - started) * scale, 0.0), end)
         failed = state in schema.FAILED_CODES
-        place = texts.get(worker) or "this process"
+        place = texts.get(worker) or "the client"
         for tracks, name in ((measures.steps, slug), (measures.workers, place)):
             track = tracks.get(name)
             if track is None:

@@ -23,7 +23,7 @@ _s = schema.steps.c
 #: Items that are read at most, tracks that are shown, slowest items that are named.
 MAX_READ, MAX_TRACKS, MAX_SLOWEST = 50_000, 40, 20
 #: What ran items of which no worker is recorded.
-HERE = "this process"
+HERE = "the client"
 #: Seconds of a value at least, for which up to so many of `TIME_BINS` intervals are taken together: what ended since
 #: the last turn of the loop is recorded at once.
 TURN, MOST_TOGETHER = 0.5, 6
