@@ -151,6 +151,14 @@ def test_every_form_of_a_name_is_taken(called: str, slug: str, children: int, tm
     assert str(state.story(f"{called}[0]")).startswith(f"{label}[0] in run")
 
 
+@pytest.mark.parametrize(("key", "called"), [("load[1]", "load[1]"), ("load[1][0]", "load[1][0]")])
+def test_story_of_a_task_that_has_brackets_in_its_name(key: str, called: str) -> None:
+    with Flow("named") as graph:
+        inc.copy(name="load[1]").map([1, 2])
+    state = graph.run(history=False, story=True)
+    assert str(state.story(key)).startswith(f"{called} in run")
+
+
 def test_label_is_the_name_until_another_has_it() -> None:
     assert labels([("load-1", "load"), ("add-1", "add"), ("add-2", "add")]) == {
         "load-1": "load",

@@ -127,11 +127,13 @@ class RunStory:
 
     def of(self, key: str) -> Story:
         """Return what happened to a task, as ``load``, or to a child, as ``load[17]``; KeyError if there is none."""
-        name, bracket, rest = key.partition("[")
+        names = list(self._names())
+        is_task = "[" not in key or bool(meant(key, names))  # a name may have brackets
+        name, _, rest = (key, "", "") if is_task else key.rpartition("[")
         index = int(rest[:-1]) if rest.endswith("]") and rest[:-1].isdecimal() else None
-        if bracket and index is None:
+        if index is None and not is_task:
             raise KeyError(f"{key!r} must be a task, as 'load', or a child of it, as 'load[17]'")
-        slug = only_task(name, names := list(self._names()))
+        slug = only_task(name, names)
         called = next(label for known, label, _ in names if known == slug)
         row = index
         if index is not None and slug in self.orders:
