@@ -25,6 +25,7 @@ from prefectish import (
     unmapped,
     wait,
 )
+from prefectish.engine import signals
 from prefectish.engine.state import (
     Cancelled,
     Failed,
@@ -269,6 +270,21 @@ def return_retrying_first(n):
 def test_e10_a_returned_failure_is_retried_and_a_returned_retry_is_made(spelled):
     found = spelled.states(lambda: {"f": return_failed_first.map([1, 2]), "r": return_retrying_first.map([1, 2])})
     assert [found[name].result for name in "fr"] == [[1, 2], [1, 2]]
+
+
+@task(retries=2)
+def end_as_refused(how, folder):
+    note(folder, f"{how}-{context.task_run_count}")
+    if how == "raise":
+        raise signals.TRIGGERFAIL("refused")
+    return TriggerFailed("refused")
+
+
+def test_a_body_that_ends_as_its_trigger_had_refused_it_is_not_retried(spelled, tmp_path):
+    hows = ["return", "raise"]
+    found = spelled.states(lambda: {"map": end_as_refused.map(hows, unmapped(tmp_path / "begun"))})
+    assert [type(child) for child in found["map"].map_states] == [TriggerFailed] * 2
+    assert sorted(notes(tmp_path / "begun")) == ["raise-1", "return-1"]
 
 
 @task

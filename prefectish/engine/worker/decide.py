@@ -364,7 +364,9 @@ def retry(
     now, random
         Return the current aware time, and a number in [0, 1); called only if there is a retry.
     """
-    if isinstance(state, Crashed):  # `max_retries` counts attempts that ended in the user's code
+    # `max_retries` counts attempts that ended in the user's code; what a trigger refused it would refuse again, also
+    # where a body says so.
+    if isinstance(state, Crashed | TriggerFailed):
         return None
     task = spec.task
     error = state._raw_result if is_a(state._raw_result, BaseException) else None
