@@ -8,9 +8,10 @@ import time
 
 import pytest
 from bodies import append, lines, state_names
+from real import spend
 from spellings import Spelled
 
-from prefectish import Flow, context, task
+from prefectish import Flow, context, task, triggers
 from prefectish.engine import signals
 from prefectish.engine.state import TimedOut
 
@@ -78,6 +79,33 @@ def test_time_limit_cancels_one_of_them(spelled):
     states = spelled.states(lambda: {"slow": slow.map(range(3))})
     assert [type(child) is TimedOut for child in states["slow"].map_states] == [False, True, False]
     assert time.monotonic() - began < 25
+
+
+@task(async_concurrency=2, timeout=0.5)
+async def block(folder):
+    (folder / "blocks").touch()
+    end = time.monotonic() + LIMIT
+    while not (folder / "others have run").exists() and time.monotonic() < end:
+        spend(0.01)
+    (folder / "went on").touch()
+
+
+@task(async_concurrency=2, trigger=triggers.all_finished)
+async def run_beside(folder, blocked):
+    await asyncio.sleep(0)
+    found = (folder / "blocks").exists(), (folder / "went on").exists()
+    (folder / "others have run").touch()
+    return found
+
+
+def test_body_that_blocks_past_its_time_limit_holds_up_nothing_later(spelled, tmp_path):
+    def program():
+        blocked = block.map([tmp_path])
+        return {"blocked": blocked, "beside": run_beside.map([tmp_path], blocked)}
+
+    states = spelled.states(program)
+    assert state_names(states["blocked"]) == ["TimedOut"]
+    assert states["beside"].result == [(True, False)]
 
 
 def test_body_that_exits_leaves_the_loop_to_the_others(spelled):
