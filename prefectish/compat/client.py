@@ -41,6 +41,8 @@ TENANT = "default"
 INSTEAD = {
     "set_secret": 'put NAME = "value" into secrets.toml in the home folder, or set PREFECTISH__SECRETS__NAME',
     "set_task_run_name": "give the task a task_run_name, which may be a template",
+    "get_latest_cached_states": "a run looks up by itself what is cached, see cache_for and target",
+    "get_tenant": "there is one tenant: see get_auth_tenant()",
     "get_cloud_url": "`prefectish ui` shows flows and runs",
     "register_agent": "`prefectish agent start` registers itself",
     "agent": "`prefectish agent list` and prefectish.agents() tell of agents",

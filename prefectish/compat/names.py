@@ -95,7 +95,7 @@ _FLOW_RUNS = (
 )
 
 _SCHEMAS = (
-    "state=StateSchema task=TaskSchema edge=EdgeSchema schedule=ScheduleSchema storage=StorageSchema "
+    "state=StateSchema edge=EdgeSchema schedule=ScheduleSchema storage=StorageSchema "
     "run_config=RunConfigSchema flow=FlowSchema"
 )
 #: Classes that have a module each: the name of the module, and of the class.
@@ -321,6 +321,7 @@ MODULES: dict[str, dict[str, Source]] = {
     "prefect.client.secrets": _table(("prefectish.compat.library", "Secret")),
     "prefect.serialization": _table(),
     **_one_each("prefect.serialization", "prefectish.compat.serialization", _SCHEMAS),
+    "prefect.serialization.task": _table(("prefectish.compat.serialization", "TaskSchema ParameterSchema")),
     "prefect.backend": _table(
         ("prefectish.compat.deployed", "FlowRunView FlowView TaskRunView"), _KEY_VALUES, _ARTIFACTS
     ),

@@ -59,6 +59,11 @@ class Storage:
         """The labels that its kind has."""
         return set()
 
+    @property
+    def name(self) -> str:
+        """What its kind is called."""
+        return type(self).__name__
+
     def add_flow(self, flow: Any) -> str:
         """Add a flow, and return where it is.
 

@@ -62,13 +62,18 @@ class PrefectStore(Result):
             self._format = f"prefect-{type(result).__name__}"  # another process cannot open it by a description
         self.result = result
 
-    def save(self, location: str, value: Any, facts: Mapping[str, Any] | None = None) -> str:
-        """Write a value under a name."""
-        if ATTEMPT not in (facts or {}):
-            return super().save(location, value, facts)
-        fields = {name: found for name, found in current().items() if name not in ("self", "value_")}
-        _at(self.result, checked(location)).write(value, **fields)  # a class of the user's own may describe it by them
-        return location
+    def save_result(self, location: str, value: Any, facts: Mapping[str, Any], inputs: Mapping[str, Any]) -> str:
+        """Write a value by the object, which gets the context and the inputs, and may have a place of its own for it.
+
+        In a folder without a location it is written as the engine writes what only it reads.
+        """
+        is_chosen = ATTEMPT in facts
+        if not is_chosen and not isinstance(self.store, _Bytes):
+            return self.save(location, value, facts)
+        fields = {name: found for name, found in {**current(), **inputs}.items() if name not in ("self", "value_")}
+        written = _at(self.result, checked(location)).write(value, **fields)
+        place = None if is_chosen else getattr(written, "location", None)
+        return place if isinstance(place, str) else location
 
     def load_with_facts(self, location: str) -> tuple[Any, dict[str, Any]]:
         """Return the value under a name, and what is known of it."""

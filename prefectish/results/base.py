@@ -140,6 +140,10 @@ class Result:
         form = {"serializer": self._format, "compression": self.compression}
         return self.write(location, content, {**(facts or {}), **form})
 
+    def save_result(self, location: str, value: Any, facts: Mapping[str, Any], inputs: Mapping[str, Any]) -> str:
+        """Write the result of an attempt that had these inputs, and return its name; otherwise as :meth:`save`."""
+        return self.save(location, value, facts)
+
     def load(self, location: str) -> Any:
         """Return the value under a name.
 

@@ -91,6 +91,31 @@ class TestResults:
         assert run(flow, context={"checkpointing": True}).result[doubled].result == [[1, 1], [2, 2]]
         assert (tmp_path / "double-0.txt").read_text() == "[1, 1]"
 
+    @pytest.mark.parametrize("location", [None, "{task_name}-{x}"])
+    @pytest.mark.parametrize("is_there", [False, True])
+    def test_a_class_of_the_users_own_writes_values_with_context_and_inputs(self, run, is_there, location):
+        from prefect import Flow, task
+        from prefect.engine.result import Result
+
+        class Rows(Result):
+            """Has names of its own for what has none, and does not know what is there."""
+
+            def write(self, value_, **fields):
+                new = self.from_value(value_)
+                new.location = f"{fields['flow_name']}-{fields['x']}-{value_}"
+                return new
+
+            def read(self, location):
+                return self.from_value(f"read {location}")
+
+            def exists(self, location, **kwargs):
+                return is_there or location.startswith("double")
+
+        with Flow("own", result=Rows(location=location)) as flow:
+            doubled = task(lambda x: 2 * x, name="double")(x=4)
+        result = run(flow, context={"checkpointing": True}).result[doubled]._result
+        assert (result.location, result.value) == ("own-4-8" if location is None else "double-4", 8)
+
     def test_a_result_that_cannot_write_only_carries_the_value(self):
         from prefect import Flow, task
         from prefect.engine.result import Result

@@ -398,6 +398,8 @@ def test_client_says_that_there_is_no_server():
         ("register_agent", "registers itself"),
         ("update_agent_config", "tell of agents"),
         ("post", "prefectish.deployments"),
+        ("get_latest_cached_states", "cache_for"),
+        ("get_tenant", "one tenant"),
     ],
 )
 def test_client_says_what_to_do_instead(method, instead):

@@ -53,6 +53,8 @@ def test_every_storage_keeps_what_it_is_told(kind):
 
     place = made(kind, labels=["gpu"], secrets=["KEY"], add_default_labels=False)
     assert (place.labels, place.secrets, place.flows, repr(place)) == ({"gpu"}, ["KEY"], {}, f"<Storage: {kind}>")
+    if kind != "Docker":  # which has that of its image
+        assert place.name == kind
     flow = Flow("the flow")
     where = place.add_flow(flow)
     assert (place.flows, flow in place, "the flow" in place, "other" in place) == (

@@ -147,8 +147,8 @@ class ResultStorage:
 
     def _load_previous(self, ctx: AttemptContext, inputs: dict[str, Any]) -> State | None:
         own = self.own_place(ctx)
-        if self.store.exists(own):
-            if self.store.facts(own).get(HOLDS) == STATE:
+        if self.store.exists(own) and (facts := self.store.facts(own)):  # some stores only say that something is there
+            if facts.get(HOLDS) == STATE:
                 return notes.read(self.store, own)
             return Success(SUCCEEDED, Stored(self.store, own, label_of(ctx)))
         name = self._chosen_place(ctx, inputs)
@@ -274,11 +274,9 @@ class ResultStorage:
         chosen = self._chosen_place(ctx, inputs)
         if chosen is not None:
             self._check_name(chosen, holder_of(ctx), UNCLAIMED in ctx.start.context)
-        location = (
-            self.store.save(own, value, self._item(ctx))
-            if chosen is None
-            else self.store.save(chosen, value, {ATTEMPT: own, TASK: ctx.spec.label, **self._item(ctx)})
-        )
+        facts = {} if chosen is None else {ATTEMPT: own, TASK: ctx.spec.label}
+        name = own if chosen is None else chosen
+        location = self.store.save_result(name, value, {**facts, **self._item(ctx)}, inputs)
         run_id = None if chosen is None else self.run_id
         return Stored(self.store, location, label_of(ctx), _small(value), value, run_id)
 
