@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 from functools import partial
+from inspect import getattr_static
 from typing import Any
 
 from prefectish.compat.configuration import __version__
@@ -49,7 +50,7 @@ NAMES = frozenset({
 
 
 #: What the engine's states answer to `children`.
-_CHILDREN = State.__dict__["children"]
+_CHILDREN = getattr_static(State, "children")
 
 
 class Children:
