@@ -6,7 +6,7 @@ import pickle
 import cloudpickle
 import pytest
 
-from prefectish import Flow, Parameter, Task, task
+from prefectish import Flow, Parameter, Task, history, task
 from prefectish.engine import signals
 from prefectish.engine.state import Cancelled, Failed, Mapped, Pending, Skipped, State, Success
 from prefectish.engine.task_states import ChildStates, MapResult, TaskStates
@@ -55,6 +55,21 @@ def test_child_is_found_by_index(ran):
     assert [state.result for state in ran["load"][:1]] == [10]
     with pytest.raises(IndexError, match="there is no child 4: the map has 4"):
         ran["load"][4]
+
+
+def test_key_of_an_item_is_no_index_and_the_message_says_where_it_is_one():
+    @task(item_key=lambda x: x[0])
+    def keyed(x):
+        return x[1]
+
+    with Flow("keyed") as graph:
+        keyed.map([("a", 1), ("b", 2)])
+    state = graph.run()
+    for ask in (lambda: state["keyed"]["b"], lambda: state.results("keyed")["b"]):
+        with pytest.raises(TypeError, match=r"an integer or a slice, got 'b'; .* history\.run\(run_id\)\.child\("):
+            ask()
+    run = history.run(state.context["flow_run_id"])
+    assert run.child("keyed", "b").index == 1
 
 
 def test_name_of_no_task_is_reported_with_those_there_are(ran):

@@ -174,6 +174,13 @@ def story_of(run_id: str | None, key: str) -> Story:
     return story.of(key)
 
 
+def _no_index(which: Any) -> TypeError:
+    return TypeError(
+        f"the index of a child must be an integer or a slice, got {which!r}; by the key of its item a child is found "
+        "in the history: history.run(run_id).child(task, key)"
+    )
+
+
 class MapResult(Sequence[Any]):
     """The results of the children of a map, aligned with its items: ``results[i]`` is what came of item ``i``.
 
@@ -212,7 +219,10 @@ class MapResult(Sequence[Any]):
     def __getitem__(self, index: int | slice) -> Any:
         if isinstance(index, slice):
             return MapResult(self.states[index])
-        state = self.states[index]
+        try:
+            state = self.states[index]
+        except TypeError:
+            raise _no_index(index) from None
         return state.result if state is not None and _kind(state) in ("ok", "failed") else None
 
     def __len__(self) -> int:
@@ -421,7 +431,7 @@ class Readable(LaterNames):
         IndexError
             If the map has no such child.
         TypeError
-            If the state is neither of a flow run nor of a map.
+            If the state is neither of a flow run nor of a map, or what is asked of a map is no index.
         """
         if _is_map(self):
             children = self.map_states  # type: ignore[attr-defined]
@@ -429,6 +439,8 @@ class Readable(LaterNames):
                 return children[which]
             except IndexError:
                 raise IndexError(f"there is no child {which!r}: the map has {len(children)}") from None
+            except TypeError:
+                raise _no_index(which) from None
         states = _tasks_of(self)
         return states[task_of({task: _slug(states, task) for task in states}, which, labels_of(states))]
 
