@@ -15,8 +15,8 @@ from benchmarks.table import RESULTS, Row, machine, row_of, text
 QUESTIONS = (
     "imports", "local", "graphs", "beside_joblib", "one_task", "depth_first", "retries", "sharing", "arrays",
     "beside_others",
-    "reducing", "watching", "measuring", "recording", "browser", "unattended", "resuming", "functions", "holding",
-    "finished",
+    "reducing", "watching", "measuring", "recording", "browser", "viewers", "unattended", "resuming", "functions",
+    "holding", "finished",
     "pipelines", "children", "memory",
 )  # fmt: skip
 #: Those that are asked by name only: each takes long, or much of a machine.

@@ -1,59 +1,35 @@
-"""Ask what the page costs: time and size of each page of a large history, and 100 viewers of a run that goes on."""
+"""Ask what the page costs: time and size of each page of a large history."""
 
 from __future__ import annotations
 
 import json
-import os
 import random
-import re
-import socket
-import subprocess
 import sys
 import tempfile
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-import psutil
+from benchmarks.measure import fresh
+from benchmarks.table import Row
 
-from benchmarks.cluster import start_cluster
-from benchmarks.measure import ROOT, SETTLE, cost_of, fresh, middle
-from benchmarks.table import Row, spread
-from benchmarks.workloads import mapped
-from prefectish.executors import DaskExecutor
-
-#: Most milliseconds and bytes of a page; most cores of the server, and processor time of client and scheduler, with
-#: viewers against without.
-SERVER_TIME, SIZE, CORES, WATCHED = 300.0, 1e6, 0.5, 1.02
-VIEWERS = 100
+#: Most milliseconds of the server, and most bytes, of a page.
+SERVER_TIME, SIZE = 300.0, 1e6
 #: One item in so many fails.
 EVERY = 1000
 
 
 def rows(quick: bool = False) -> list[Row]:
-    """Return the rows of a large history, and of viewers."""
+    """Return the rows of a large history."""
     runs, width = (20, 10_000) if quick else (1_000, 1_000_000)
-    found = fresh("benchmarks.browser", "pages", str(runs), str(width))
+    found = fresh("benchmarks.browser", str(runs), str(width))
     what = f"{runs:,} runs and one of {width:,} items"
     first, again = max(each[0] for each in found.values()), max(each[1] for each in found.values())
     sizes = max(each[2] for each in found.values())
-    made = [
+    return [
         Row("browser", f"slowest page of {what}, the first time", first, "ms", SERVER_TIME, None, found),
         Row("browser", f"slowest page of {what}, again", again, "ms", SERVER_TIME),
         Row("browser", f"largest page of {what}, as a browser gets it", sizes, "bytes", SIZE),
-    ]
-    width, rounds = (500, 1) if quick else (10_000, 8)
-    live = fresh("benchmarks.browser", "viewers", str(width), str(rounds))
-    ratios = [watched / alone for watched, alone in live["cpu"]]
-    what = f"{VIEWERS} viewers of a run of {width:,} children"
-    return [
-        *made,
-        Row("browser", f"{what}, cpu of the server", middle(live["cores"]), "cores", CORES, spread(live["cores"])),
-        Row("browser", f"{what}, cpu beside it", middle(ratios), "x without", WATCHED, spread(ratios), live),
     ]
 
 
@@ -167,107 +143,5 @@ def _write_children(path: str, run: int, width: int, now: float) -> None:
         database.executemany(f"INSERT INTO children ({', '.join(names)}) VALUES ({places})", rows_of)
 
 
-# -- viewers of a run --------------------------------------------------------------------------------------------------
-
-
-def viewers(width: int, rounds: int) -> dict[str, Any]:
-    """Return the cores that the server takes, and pairs of processor seconds of client and scheduler."""
-    with tempfile.TemporaryDirectory() as folder, start_cluster() as cluster:
-        path = str(Path(folder, "history.db"))
-        executor = DaskExecutor(client=cluster.client)
-        time.sleep(SETTLE)
-        _run(executor, 200, path)
-        cpu, cores = [], []
-        for n in range(rounds):
-            costs = {}
-            for watched in (True, False) if n % 2 else (False, True):
-                with _watching(path, cores) if watched else _nobody():
-                    cost = cost_of(cluster, partial(_run, executor, width, path))
-                costs[watched] = cost.client + cost.scheduler
-            cpu.append([costs[True], costs[False]])
-        return {"cpu": cpu, "cores": cores}
-
-
-def _run(executor: Any, width: int, path: str) -> None:
-    flow, _ = mapped(width)
-    state = flow.run(executor=executor, history=path, progress=False)
-    if not state.is_successful():
-        raise AssertionError(f"{flow.name} did not succeed: {state!r}")
-
-
-@contextmanager
-def _nobody() -> Iterator[None]:
-    yield
-
-
-@contextmanager
-def _watching(path: str, cores: list[float]) -> Iterator[None]:
-    """Serve the page to viewers of the newest run, from a process of their own; note the cores that the server took."""
-    command = [sys.executable, "-m", "prefectish.cli", "ui", "--store", path, "--port", "0"]
-    with tempfile.TemporaryDirectory() as home:
-        server = subprocess.Popen(
-            command, stdout=subprocess.PIPE, text=True, cwd=ROOT, env={**os.environ, "PREFECTISH_HOME": home}
-        )
-        assert server.stdout is not None
-        found = re.search(r"http://[^:]+:(\d+)/\?token=(\S+)", server.stdout.readline())
-        assert found is not None
-        crowd = subprocess.Popen([sys.executable, "-m", "benchmarks.browser", "crowd", found[1], found[2]], cwd=ROOT)
-        time.sleep(SETTLE)
-        process, began = psutil.Process(server.pid), time.perf_counter()
-        before = sum(process.cpu_times()[:2])
-        try:
-            yield
-        finally:
-            cores.append((sum(process.cpu_times()[:2]) - before) / (time.perf_counter() - began))
-            for each in (crowd, server):
-                each.terminate()
-                each.wait()
-
-
-def crowd(port: int, token: str) -> None:
-    """Follow the newest run, as many browsers do, until this is ended; the list of runs names it.
-
-    They stand for other machines: here they take the time that is left.
-    """
-    os.nice(19)
-    request = "GET {} HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {}\r\nConnection: close\r\n\r\n"
-
-    def ask(address: str) -> socket.socket:
-        opened = socket.create_connection(("127.0.0.1", port))
-        opened.sendall(request.format(address, token).encode())
-        return opened
-
-    def newest() -> tuple[str, bool]:
-        with ask("/api/runs?size=1") as opened, opened.makefile("rb") as answer:
-            run = json.loads(answer.read().partition(b"\r\n\r\n")[2])["runs"][0]
-            return str(run["id"]), bool(run["is_live"])
-
-    run = newest()
-    while not run[1]:
-        time.sleep(0.1)
-        run = newest()
-
-    def follow() -> None:
-        """Read events, and what the page of a run then fetches: new lines of the log, at most twice a second."""
-        with ask(f"/events/run/{run[0]}") as stream:
-            due = 0.0
-            while stream.recv(65536):
-                if time.monotonic() >= due:
-                    due = time.monotonic() + 0.5
-                    with ask(f"/api/runs/{run[0]}/logs") as opened:
-                        while opened.recv(65536):
-                            pass
-
-    threads = [threading.Thread(target=follow) for _ in range(VIEWERS)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-
-
 if __name__ == "__main__":
-    name, *given = sys.argv[1:]
-    if name == "crowd":
-        crowd(int(given[0]), given[1])
-    else:
-        print(json.dumps({"pages": pages, "viewers": viewers}[name](*map(int, given))))
+    print(json.dumps(pages(*map(int, sys.argv[1:]))))

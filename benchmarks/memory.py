@@ -11,15 +11,18 @@ import json
 import sys
 import threading
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import psutil
 
 from benchmarks.cluster import Cluster, start_cluster
-from benchmarks.measure import fresh, peak, resident
+from benchmarks.measure import cost_of, fresh, peak, resident
 from benchmarks.table import Row
 from benchmarks.workloads import check, succeed, summed
 from prefectish.executors import DaskExecutor
+
+if TYPE_CHECKING:
+    from prefectish.engine.state import State
 
 #: Most that the scheduler's peak may grow from the narrow to the wide map, in MB.
 SCHEDULER = 150.0
@@ -54,17 +57,17 @@ def _run(width: int) -> dict[str, Any]:
         done = threading.Event()
         watch = threading.Thread(target=_watch, args=(cluster, curve, done), daemon=True)
         watch.start()
-        began = time.perf_counter()
         flow, task = summed(width)
-        state = succeed(flow, DaskExecutor(client=cluster.client))
-        seconds = time.perf_counter() - began
-        check(state.result[task].result, width * (width + 1) // 2)
+        states: list[State] = []  # held: it is part of what a finished child takes
+        cost = cost_of(cluster, lambda: states.append(succeed(flow, DaskExecutor(client=cluster.client))))
+        check(states[0].result[task].result, width * (width + 1) // 2)
         gc.collect()
         done.set()
         watch.join()
         return {
             "width": width,
-            "seconds": round(seconds, 2),
+            "seconds": round(cost.wall, 2),
+            "cpu": {name: round(getattr(cost, name), 2) for name in ("client", "scheduler", "workers")},
             "client_grown": resident(here) - before,
             "client_peak": peak(here),
             "scheduler_peak": peak(cluster.scheduler),

@@ -36,10 +36,12 @@ def _one_by_one(width: int) -> list[Row]:
     facts = {"few": few, "tenth": tenth, "all": all_of_them}
     more = all_of_them["scheduler_peak"] - few["scheduler_peak"]
     dearer = all_of_them["seconds"] / tenth["seconds"] / 10
+    worked = sum(all_of_them["cpu"].values()) / sum(tenth["cpu"].values()) / 10
     return [
         Row("millions", f"{what}: scheduler, beside {width // 100:,}", more, "MB more", SCHEDULER, None, facts),
         Row("millions", f"{what}: client", all_of_them["client_peak"], "MB", CLIENT),
         Row("millions", f"{what}: a child, beside one of {width // 10:,}", dearer, "x", COST),
+        Row("millions", f"{what}: processor time of a child, beside one of {width // 10:,}", worked, "x"),
         Row("millions", f"{what}: time", all_of_them["seconds"], "s"),
     ]
 

@@ -48,6 +48,7 @@ ANSWERS = (
     ("the same on disk, for each child", "recording", r"cluster, .* on disk"),
     ("a resume of 100,000 children, to its first body", "resuming", r".*: first body"),
     ("live progress, 10,000 children on a cluster", "watching", r"cluster, .*, (wall|cpu)"),
+    ("client and scheduler, while 100 viewers watch 10,000 children", "viewers", r".* beside it"),
     ("a flow of one task, over raw Dask", "one task", r".*"),
     ("10,000 calls by `.submit` in a flow function", "functions", r"10,000 calls by submit, (wall|cpu)"),
     ("a chain of 1,000 calls by `.submit`", "functions", r"a chain of .* by submit, (wall|cpu)"),
@@ -58,7 +59,7 @@ UNITS = {"us a child": "microseconds", "bytes a child": "bytes"}
 
 
 def bars(content: dict[str, Any]) -> str:
-    """Return a table of what was measured beside its bar, as Markdown, and the machine below it."""
+    """Return a table of what was measured beside its bar, as Markdown, and below it when, and on which machine."""
     lines = ["| what | measured | bar | unit | |", "| --- | --- | --- | --- | --- |"]
     for told, question, pattern in ANSWERS:
         found = _found(content, question, pattern)
@@ -67,7 +68,14 @@ def bars(content: dict[str, Any]) -> str:
             lines.append(
                 f"| {told} | {_measured(found)} | {_bars(found)} | {UNITS.get(unit, unit)} | {_verdict(found)} |"
             )
-    return "\n".join([*lines, "", f"{content['date']}: {machine(content)}.", ""])
+    return "\n".join([*lines, "", *_days(content["asked"]), ""])
+
+
+def _days(asked: list[dict[str, Any]]) -> list[str]:
+    """Return a line for each day on which some of it was asked: what, unless it is the rest, and on which machine."""
+    *later, first = asked
+    told = [f"{day['date']} ({', '.join(day['questions'])}): {machine(day)}.\n" for day in later]
+    return [*told, f"{first['date']}{' (all others)' if later else ''}: {machine(first)}."]
 
 
 def unanswered(content: dict[str, Any]) -> list[str]:

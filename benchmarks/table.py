@@ -47,12 +47,20 @@ class Row(NamedTuple):
 
 
 def newest() -> dict[str, Any]:
-    """Return the newest results."""
-    files = sorted(RESULTS.glob("????-??-??.json"))
+    """Return the newest rows of each question; `asked` has the days they are of, with machines, newest first."""
+    files = sorted(RESULTS.glob("????-??-??.json"), reverse=True)
     if not files:
         raise SystemExit("there are no results yet: run `python -m benchmarks` first")
-    content: dict[str, Any] = json.loads(files[-1].read_text())
-    return content
+    found: dict[str, Any] = {"rows": [], "asked": []}
+    known: set[str] = set()
+    for content in (json.loads(file.read_text()) for file in files):
+        new = [row for row in content["rows"] if row["question"] not in known]
+        if new:
+            questions = list(dict.fromkeys(row["question"] for row in new))
+            found["asked"].append({"date": content["date"], "machine": content["machine"], "questions": questions})
+            found["rows"] += new
+            known.update(questions)
+    return found
 
 
 def row_of(kept: Mapping[str, Any]) -> Row:
