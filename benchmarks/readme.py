@@ -33,7 +33,7 @@ ANSWERS = (
     ("client, a child at the peak", "finished", r"client, peak resident size, .*"),
     ("scheduler, 1,000,000 children against 10,000", "millions", r"1,000,000 .* scheduler, .*"),
     ("client, 1,000,000 children and their sum", "millions", r"1,000,000 .*: client"),
-    ("client, 10,000,000 children in batches and their sum", "millions", r"10,000,000 .*: client"),
+    ("client, 10,000,000 children in batches and their sum", "ten millions", r"10,000,000 .*: client"),
     ("client, 64 arrays of 8 MB mapped to their means", "arrays", r".*"),
     ("of 2,000 arrays of 8 MB that `reduce` adds up, held", "reducing", r".*: held at a time"),
     ("of the first step, when the third begins, cluster", "depth first", r".*cluster.*"),
