@@ -38,14 +38,14 @@ def test_children_have_their_cost(run: Any, tmp_path: Path) -> None:
     store = tmp_path / "h.db"
     recorded = history.run(run(flow, history=store).context["flow_run_id"], store=store)
     busy, idle = recorded.children("work")
-    assert busy.cpu_seconds is not None
-    assert idle.cpu_seconds is not None
-    assert 0.05 < busy.cpu_seconds < busy.duration + 0.05
-    assert idle.cpu_seconds < 0.05
-    assert (busy.result_bytes or 0) >= 100_000
-    assert 10 <= (idle.result_bytes or 0) < 1000
+    assert busy.cpu_time is not None
+    assert idle.cpu_time is not None
+    assert 0.05 < busy.cpu_time < busy.duration + 0.05
+    assert idle.cpu_time < 0.05
+    assert (busy.bytes_out or 0) >= 100_000
+    assert 10 <= (idle.bytes_out or 0) < 1000
     (large,) = recorded.children("grow")
-    assert large.memory_bytes is None or large.memory_bytes > 0
+    assert large.peak_memory is None or large.peak_memory > 0
 
 
 @task
@@ -61,7 +61,7 @@ def test_children_say_how_much_came_in(run: Any, tmp_path: Path) -> None:
     store = tmp_path / "h.db"
     recorded = history.run(run(flow, history=store).context["flow_run_id"], store=store)
     # the first child of a task on a worker is not measured: how long they take is not known there
-    found = [child.input_bytes for child in (*recorded.children("size-1"), *recorded.children("of a result"))]
+    found = [child.bytes_in for child in (*recorded.children("size-1"), *recorded.children("of a result"))]
     assert any(found)
     for taken, least in zip(found, (50_000, 200_000, 100_000), strict=True):
         assert taken is None or least <= taken < least + 1000
@@ -73,9 +73,9 @@ def test_states_of_children_know_their_cost(run: Any, tmp_path: Path) -> None:
         grow(1)
     state = run(flow, history=tmp_path / "h.db")
     first, last = state.children(worked, failed=False).costs()
-    assert 0.05 < first.cpu_seconds < first.seconds + 0.05
-    assert 0.05 < last.cpu_seconds < last.seconds + 0.05
-    assert first.result_bytes >= 100_000
+    assert 0.05 < first.cpu_time < first.seconds + 0.05
+    assert 0.05 < last.cpu_time < last.seconds + 0.05
+    assert first.bytes_out >= 100_000
     (failed,) = state.children("work", failed=True).costs()
     assert failed.seconds is not None
     assert len(state.children("grow").costs()) == 1
@@ -90,7 +90,7 @@ def test_bodies_elsewhere_and_runs_without_a_history_are_not_measured(tmp_path: 
         work.copy(timeout=60)(1, 0.0)
     store = tmp_path / "h.db"
     recorded = history.run(flow.run(history=store).context["flow_run_id"], store=store)
-    assert recorded.children("work")[0].cpu_seconds in (None, pytest.approx(0, abs=0.05))
+    assert recorded.children("work")[0].cpu_time in (None, pytest.approx(0, abs=0.05))
 
 
 @pytest.fixture
@@ -140,7 +140,7 @@ def test_children_as_a_table(two: tuple[str, str, str]) -> None:
     assert isinstance(table, pd.DataFrame)
     assert list(table["state"]) == ["Success", "Success", "Failed"]
     assert list(table["index"]) == [0, 1, 2]
-    assert table["cpu_seconds"].notna().all()
+    assert table["cpu_time"].notna().all()
     assert len(history.to_dataframe(history.run(first, store=store))) == 3
 
 

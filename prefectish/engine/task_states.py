@@ -268,19 +268,19 @@ class ChildCost(NamedTuple):
     ----------
     seconds
         Time of its last attempt.
-    cpu_seconds
+    cpu_time
         Time of the processor in the thread of its body.
-    memory_bytes
+    peak_memory
         By how much the peak memory of its process grew meanwhile.
-    input_bytes, result_bytes
+    bytes_in, bytes_out
         Sizes of its inputs as they came, and of its result.
     """
 
     seconds: float | None = None
-    cpu_seconds: float | None = None
-    memory_bytes: int | None = None
-    input_bytes: int | None = None
-    result_bytes: int | None = None
+    cpu_time: float | None = None
+    peak_memory: int | None = None
+    bytes_in: int | None = None
+    bytes_out: int | None = None
 
 
 class ChildStates(list[Any]):

@@ -59,13 +59,13 @@ class ChildRow:
         The process that ran it, ``host:pid``.
     location
         Location of its result in the store; None if it was not stored.
-    cpu_seconds
+    cpu_time
         Time of the processor in the thread of its body; None if not measured.
-    memory_bytes
+    peak_memory
         By how much the peak memory of its process grew while it ran; None if it did not, or if not measured.
-    result_bytes
+    bytes_out
         Size of its result; None if unknown.
-    input_bytes
+    bytes_in
         Size of its inputs as they came, as far as they say it: texts, arrays, and what came from another process; None
         if unknown, or if not measured.
     at
@@ -89,10 +89,10 @@ class ChildRow:
         self.message: str | None = self.error if failed else row.text
         self.worker: str | None = row.worker_text
         self.location: str | None = row.location or None
-        self.cpu_seconds: float | None = row.cpu
-        self.memory_bytes: int | None = row.memory
-        self.result_bytes: int | None = row.size
-        self.input_bytes: int | None = row.taken
+        self.cpu_time: float | None = row.cpu
+        self.peak_memory: int | None = row.memory
+        self.bytes_out: int | None = row.size
+        self.bytes_in: int | None = row.taken
         self.at = aware_time(row.at)
 
     @property

@@ -98,7 +98,7 @@ def compare(run_a: str | RunRow, run_b: str | RunRow, store: str | os.PathLike[s
         [group for cause, group in own.items() if cause not in others],
         [group for cause, group in others.items() if cause not in own],
         _changed(((new, _took(old), _took(new)) for old, new in pairs), SECONDS),
-        _changed(((new, old.result_bytes, new.result_bytes) for old, new in pairs), BYTES),
+        _changed(((new, old.bytes_out, new.bytes_out) for old, new in pairs), BYTES),
     )
 
 
@@ -155,8 +155,8 @@ def _changed(found: Iterable[tuple[ChildRow, float | None, float | None]], least
 
 #: Columns of a table of children.
 COLUMNS = (
-    "task", "index", "item_key", "name", "state", "attempts", "duration", "cpu_seconds", "memory_bytes",
-    "result_bytes", "input_bytes", "worker", "error", "at",
+    "task", "index", "item_key", "name", "state", "attempts", "duration", "cpu_time", "peak_memory",
+    "bytes_out", "bytes_in", "worker", "error", "at",
 )  # fmt: skip
 
 

@@ -51,9 +51,7 @@ def costs(run_id: str, slug: str) -> dict[int, ChildCost] | None:
     if run is None:
         return None
     return {
-        child.index or 0: ChildCost(
-            child.duration, child.cpu_seconds, child.memory_bytes, child.input_bytes, child.result_bytes
-        )
+        child.index or 0: ChildCost(child.duration, child.cpu_time, child.peak_memory, child.bytes_in, child.bytes_out)
         for child in run.children(slug)
     }
 

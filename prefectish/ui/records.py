@@ -340,9 +340,9 @@ class ItemDetail(Record):
     attempts: list[Attempt] = Field(description="in order, the last one included")
     worker: str | None
     seconds: float | None
-    cpu_seconds: float | None
-    memory_bytes: int | None
-    result_bytes: int | None
+    cpu_time: float | None
+    peak_memory: int | None
+    bytes_out: int | None
     location: str | None = Field(description="of its result")
     inputs: list[StoredInput]
     logs: LogLines

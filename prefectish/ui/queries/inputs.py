@@ -48,7 +48,7 @@ def _input(source: Source, run: RunRow, argument: str, step: Any, row: int, mapp
     location = None if child is None else child.location
     if child is None or location is None:
         return StoredInput(argument=argument, item=item, location=None, text=None)
-    text = value_of(step.store, location, child.result_bytes, row if mapped and not step.mapped else None)
+    text = value_of(step.store, location, child.bytes_out, row if mapped and not step.mapped else None)
     return StoredInput(argument=argument, item=item, location=location, text=text)
 
 
