@@ -226,7 +226,7 @@ def jupyter(port: int, folder: Path) -> Iterator[str]:
         server = subprocess.Popen(command, cwd=folder, stdout=log, stderr=log)
     try:
         address = r"http://(?:localhost|127\.0\.0\.1):(\d+)/user/ada/"
-        found = until(lambda: re.search(address + r"\b", (folder / "jupyter.log").read_text()))
+        found = until(lambda: re.search(address, (folder / "jupyter.log").read_text()))
         until(lambda: listens(int(found[1])))  # it says so before
         yield f"http://127.0.0.1:{found[1]}/user/ada/proxy/{port}"
     finally:
