@@ -127,6 +127,7 @@ def test_encoded_failures_are_cut_too():
     assert (type(own.result), own.result.type_name) == (RemoteError, "ValueError")
     assert len(own.result.message) < SHORT_TEXT + 50
     assert len(noted.result.message) > 9000
+    assert all(sys.getsizeof(text) < SHORT_TEXT + 150 for text in (own.result.message, own.message or "")), "two bytes"
 
 
 PROGRAM = """

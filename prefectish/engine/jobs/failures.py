@@ -124,7 +124,8 @@ def _outline(text: str) -> str:
 def _short(text: Any) -> Any:
     if type(text) is not str or len(text) <= SHORT_TEXT:
         return text
-    return f"{text[:SHORT_TEXT]}… (cut, {len(text)} characters)"
+    # In ASCII: one ellipsis makes each character of a text take two bytes.
+    return f"{text[:SHORT_TEXT]}... (cut, {len(text)} characters)"
 
 
 def _innermost(error: BaseException) -> Any:
