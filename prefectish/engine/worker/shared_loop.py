@@ -65,11 +65,12 @@ def awaited(coroutine: Coroutine[Any, Any, Any]) -> Value | Error:
 
 
 def _stop(future: Future[Any], loop: AbstractEventLoop) -> None:
-    """Cancel what runs in a loop, which is doubted until it has heard of it."""
+    """Cancel what runs in a loop, which is doubted until it has heard of it; what was too slow waits for that."""
     future.cancel()
     heard = threading.Event()
     _doubted[loop] = heard, time.monotonic() + GRACE_SECONDS
     loop.call_soon_threadsafe(heard.set)
+    heard.wait(GRACE_SECONDS)  # here, as the next one has a time limit of its own
 
 
 def is_coroutine(value: Any) -> bool:
