@@ -168,6 +168,8 @@ def _task(number: int, node: Node, decorate: bool) -> str:
 def _trouble(name: str, node: Node) -> list[str]:
     if not node.trouble:
         return []
+    if node.trouble == "overrun" and node.shares:  # one that blocks holds up those that have not begun
+        return ["await asyncio.sleep(3)"]
     if node.trouble == "overrun":
         return ["until = time.monotonic() + 3", "while time.monotonic() < until:", "    time.sleep(0.001)"]
     when = f"if seed % {node.rarity} == 0"
