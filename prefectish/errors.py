@@ -230,8 +230,14 @@ def shorten(text: str) -> str:
 
 
 def is_cut(text: str) -> bool:
-    """Whether a text ends with the mark of :func:`shorten`."""
-    return text.endswith(" characters)") and "… (cut, " in text[-40:]
+    """Whether a text ends with the mark of :func:`shorten`, or with that of a later failure, in ASCII.
+
+    Examples
+    --------
+    >>> is_cut("zz… (cut, 50000 characters)"), is_cut("zz... (cut, 700 characters)"), is_cut("two characters)")
+    (True, True, False)
+    """
+    return text.endswith(" characters)") and ("… (cut, " in text[-40:] or "... (cut, " in text[-40:])
 
 
 def describe(error: BaseException) -> str:
