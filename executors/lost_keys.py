@@ -20,7 +20,7 @@ from prefectish.executors import spilling
 from prefectish.executors.connect import Connection
 from prefectish.executors.dask_api import asked_on_scheduler
 from prefectish.executors.past_queue import NO_WORKER
-from prefectish.executors.scheduler_view import Details, Summary, carry, label_of, look_at, summarize
+from prefectish.executors.scheduler_view import Details, Summary, carry, is_of, label_of, look_at, summarize
 from prefectish.executors.worker_death import worker_evidence
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def describe_loss(future: Future, job: Job, watch: LossWatch, reads: bool, first
     fault = outcome.exception
     name = type(fault).__name__
     if name == "KilledWorker":
-        return _killed(fault, job, watch, first_death)
+        return _killed(fault, future.key, job, watch, first_death)
     reason = str(getattr(fault, "reason", fault))
     if reason in _SCHEDULER_REASONS:
         return watch.scheduler_lost()
@@ -79,11 +79,16 @@ def describe_loss(future: Future, job: Job, watch: LossWatch, reads: bool, first
     return Lost(LossCause.CLUSTER_ERROR, detail=f"{name}: {fault}")
 
 
-def _killed(fault: BaseException, job: Job, watch: LossWatch, first_death: bool) -> Lost:
-    """Return the loss of a job whose workers died."""
+def _killed(fault: BaseException, own: Any, job: Job, watch: LossWatch, first_death: bool) -> Lost:
+    """Return the loss of a job whose workers died, or those of what it reads; `own` is its key."""
     tolerated = int(getattr(fault, "allowed_failures", 0))
-    last, key = getattr(fault, "last_worker", None), getattr(fault, "task", None)
+    last = getattr(fault, "last_worker", None)
+    key: Any = getattr(fault, "task", None)
     address = getattr(last, "address", None)
+    if is_of(key, watch.run_id) and key != own and _position_of(key, job) is None:
+        read = label_of(key, watch.run_id, watch.labels)
+        detail = f"{read}, which it reads, was lost with its worker, and {tolerated + 1} workers died that made it again"
+        return Lost(LossCause.INPUT_LOST, detail=detail)
     full = spilling.trouble_of(address)
     # A suspect runs again alone; only then did it cause the death of its worker. Unless it ran out of memory.
     evidence = watch.evidence(last, key) if job.solo or first_death or full else {}

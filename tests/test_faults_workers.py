@@ -433,3 +433,44 @@ def test_w21_neighbours_in_the_batch_of_a_poison_child_run_at_most_twice_more(tm
     began = counts(path)
     assert max(began[n] for n in range(6) if n != 2) <= 3
     assert began[2] <= 6
+
+
+# ---------------------------------------------------------------------- results that are lost again
+
+
+@pytest.mark.parametrize("deaths", [1, 9], ids=["once", "always"])
+def test_w14_result_that_is_made_again_may_lose_its_workers_too(tmp_path, deaths):
+    begun, gate = tmp_path / "begun", tmp_path / "gate"
+
+    @task(crash_retries=2)
+    def work(x):
+        note(begun, os.getpid())
+        if 1 < len(notes(begun)) <= 1 + deaths:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return bytes(1_000_000)
+
+    @task
+    def wait_for_gate():
+        until(gate.exists)
+
+    @task
+    def total(xs, _):
+        return sum(map(len, xs))
+
+    with Flow("lost again") as flow:
+        worked = work.map([0])
+        out = total(worked, wait_for_gate())
+
+    with local_cluster() as client:
+        run = flow.start(executor=DaskExecutor(client=client), history=False)
+        until(lambda: run.counts("work").get("Success") == 1)
+        os.kill(int(notes(begun)[0]), signal.SIGKILL)
+        until(lambda: len(notes(begun)) > 1)
+        gate.touch()
+        state = run.wait()
+    if deaths == 1:
+        assert state.result[out].result == 1_000_000
+    else:  # what reads it has killed nobody
+        assert type(state.result[out]) is Crashed
+        assert "work[0], which it reads, was lost with its worker" in state.result[out].message
+        assert "while running" not in state.result[out].message

@@ -41,6 +41,27 @@ def test_key_that_the_scheduler_does_not_have_is_passed_over(scheduler):
     assert counted(scheduler, **{ANNOTATION: {"gone": True}}) == {"batch": 0, "other": 0}
 
 
+def test_key_that_had_a_value_begins_with_no_deaths(scheduler):
+    plugin = FirstDeath()
+    plugin.update_graph(scheduler, annotations={ANNOTATION: {"batch": True}})
+    plugin.transition("batch", "waiting", "processing")
+    assert scheduler.tasks["batch"].suspicious == ALLOWED
+    plugin.transition("batch", "processing", "memory")
+    assert scheduler.tasks["batch"].suspicious == 0
+    scheduler.tasks["batch"].suspicious = 2  # Dask's own count, since
+    plugin.transition("batch", "processing", "memory")
+    assert scheduler.tasks["batch"].suspicious == 2
+
+
+@pytest.mark.parametrize("end", ["erred", "forgotten"])
+def test_key_that_ends_without_a_value_keeps_its_deaths(scheduler, end):
+    plugin = FirstDeath()
+    plugin.update_graph(scheduler, annotations={ANNOTATION: {"batch": True}})
+    plugin.transition("batch", "processing", end)
+    plugin.transition("batch", "processing", "memory")
+    assert scheduler.tasks["batch"].suspicious == ALLOWED
+
+
 def test_plugin_is_registered_once_for_all_runs():
     assert FirstDeath.idempotent
     assert FirstDeath.name == ANNOTATION
