@@ -87,7 +87,7 @@ def _killed(fault: BaseException, own: Any, job: Job, watch: LossWatch, first_de
     address = getattr(last, "address", None)
     if is_of(key, watch.run_id) and key != own and _position_of(key, job) is None:
         read = label_of(key, watch.run_id, watch.labels)
-        detail = f"{read}, which it reads, was lost with its worker, and {tolerated + 1} workers died that made it again"
+        detail = f"{read}, which it reads, was lost with its worker, and {tolerated + 1} workers died making it again"
         return Lost(LossCause.INPUT_LOST, detail=detail)
     full = spilling.trouble_of(address)
     # A suspect runs again alone; only then did it cause the death of its worker. Unless it ran out of memory.

@@ -146,18 +146,22 @@ def resize(n):
     return n
 
 
-def test_map_has_one_digest_in_place_of_a_message_a_child_and_tells_how_to_continue(host, store):
-    with Flow("thumbnails") as flow:
-        resized = task(resize, state_handlers=[slack_notifier]).map(list(range(100)))
-    state = flow.run(history=store)
-    run_id = state.context["flow_run_id"]
-    assert host.texts() == [
+def digest_of_thumbnails(run_id, store):
+    return (
         "Map 'resize': 11 Failed, 89 Success\n"
         "10 x ValueError: not an image: 3 (resize[3], resize[13], resize[23], ...)\n"
         "1 x OSError: disk (resize[50])\n"
         f"run {run_id}\n"
         f"prefectish resume {run_id} --retry-failed --history {store}"
-    ]
+    )
+
+
+def test_map_has_one_digest_in_place_of_a_message_a_child_and_tells_how_to_continue(host, store):
+    with Flow("thumbnails") as flow:
+        resized = task(resize, state_handlers=[slack_notifier]).map(list(range(100)))
+    state = flow.run(history=store)
+    run_id = state.context["flow_run_id"]
+    assert host.texts() == [digest_of_thumbnails(run_id, store)]
     assert type(state.result[resized]) is Mapped
 
 
@@ -170,13 +174,7 @@ def test_map_in_a_flow_function_has_one_digest(host, store):
 
     run_id = thumbnails.run().context["flow_run_id"]
     flush()
-    assert host.texts() == [
-        "Map 'resize': 11 Failed, 89 Success\n"
-        "10 x ValueError: not an image: 3 (resize[3], resize[13], resize[23], ...)\n"
-        "1 x OSError: disk (resize[50])\n"
-        f"run {run_id}\n"
-        f"prefectish resume {run_id} --retry-failed --history {store}"
-    ]
+    assert host.texts() == [digest_of_thumbnails(run_id, store)]
 
 
 def test_map_of_which_no_child_is_of_interest_is_not_reported(host):

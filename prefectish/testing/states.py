@@ -73,9 +73,9 @@ def assert_states(state: State, expected: Mapping[Any, Any]) -> None:
         raise ValueError(f"state must be the state of a flow as returned by flow.run(...), got {state!r}")
     lines = [
         line
-        for key, wanted in expected.items()
+        for key, each in expected.items()
         for label, found in _named(state, key)
-        for line in _differences(label, found, wanted)
+        for line in _differences(label, found, each)
     ]
     if lines:
         raise AssertionError("\n  ".join(["not as expected:", *lines]))
@@ -97,46 +97,46 @@ def _named(flow_state: State, key: Any) -> list[tuple[str, State]]:
     return [(called[task], states[task]) for task in found]
 
 
-def _differences(label: str, state: State, wanted: Any) -> Iterator[str]:
+def _differences(label: str, state: State, expected: Any) -> Iterator[str]:
     """Yield a line for each difference of a task."""
-    if isinstance(wanted, list | tuple | dict):
+    if isinstance(expected, list | tuple | dict):
         if not isinstance(state, Mapped):
             yield f"{label}: expected children, got {_shown(state)}, which is not mapped"
-        elif isinstance(wanted, dict):
-            yield from _wrong_counts(label, state, wanted)
+        elif isinstance(expected, dict):
+            yield from _wrong_counts(label, state, expected)
         else:
-            yield from _wrong_children(label, state, wanted)
-    elif isinstance(state, Mapped) and _is_of_children(wanted):
-        yield from _wrong_children(label, state, [wanted] * len(state.map_states or ()))
-    elif not _matches(state, wanted):
-        yield f"{label}: expected {_state_text(wanted)}, got {_shown(state)}"
+            yield from _wrong_children(label, state, expected)
+    elif isinstance(state, Mapped) and _is_of_children(expected):
+        yield from _wrong_children(label, state, [expected] * len(state.map_states or ()))
+    elif not _matches(state, expected):
+        yield f"{label}: expected {_state_text(expected)}, got {_shown(state)}"
 
 
-def _is_of_children(wanted: Any) -> bool:
+def _is_of_children(expected: Any) -> bool:
     """Whether an expectation for a map applies to each child."""
-    if isinstance(wanted, str):
-        return wanted != "Mapped"
-    if isinstance(wanted, type):
-        return wanted is not Mapped
-    return isinstance(wanted, State) and not isinstance(wanted, Mapped)
+    if isinstance(expected, str):
+        return expected != "Mapped"
+    if isinstance(expected, type):
+        return expected is not Mapped
+    return isinstance(expected, State) and not isinstance(expected, Mapped)
 
 
-def _wrong_children(label: str, state: Mapped, wanted: Sequence[Any]) -> Iterator[str]:
+def _wrong_children(label: str, state: Mapped, expected: Sequence[Any]) -> Iterator[str]:
     """Yield a line for each child that is not as expected."""
     children = state.map_states or []
-    if len(children) != len(wanted):
-        yield f"{label}: expected {len(wanted)} children, got {len(children)}"
+    if len(children) != len(expected):
+        yield f"{label}: expected {len(expected)} children, got {len(children)}"
         return
-    wrong = [i for i, (child, each) in enumerate(zip(children, wanted, strict=True)) if not _matches(child, each)]
+    wrong = [i for i, (child, each) in enumerate(zip(children, expected, strict=True)) if not _matches(child, each)]
     for i in wrong[:MAX_CHILDREN_LISTED]:
-        yield f"{label}[{i}]: expected {_state_text(wanted[i])}, got {_shown(children[i])}"
+        yield f"{label}[{i}]: expected {_state_text(expected[i])}, got {_shown(children[i])}"
     if len(wrong) > MAX_CHILDREN_LISTED:
         yield f"{label}: and {len(wrong) - MAX_CHILDREN_LISTED} more of {len(children)} children"
 
 
-def _wrong_counts(label: str, state: Mapped, wanted: Mapping[Any, int]) -> Iterator[str]:
+def _wrong_counts(label: str, state: Mapped, expected: Mapping[Any, int]) -> Iterator[str]:
     """Yield the number of children in each state, if it is not as expected."""
-    names = {_state_text(_checked(each)): count for each, count in wanted.items()}
+    names = {_state_text(_checked(each)): count for each, count in expected.items()}
     found = Counter(type(child).__name__ for child in state.map_states or ())
     if {name: count for name, count in names.items() if count} != dict(found):
         yield f"{label}: expected {_counted(names)}, got {_counted(found)}"
@@ -146,36 +146,36 @@ def _counted(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{count} {name}" for name, count in sorted(counts.items()) if count) or "no child"
 
 
-def _matches(state: State | None, wanted: Any) -> bool:
-    wanted = _checked(wanted)
-    if state is None or wanted is None:
-        return state is wanted
-    if isinstance(wanted, str):
-        return type(state).__name__ == wanted
-    if isinstance(wanted, type):
-        return type(state) is wanted
-    return state == wanted if isinstance(wanted, State) else bool(wanted(state))
+def _matches(state: State | None, expected: Any) -> bool:
+    expected = _checked(expected)
+    if state is None or expected is None:
+        return state is expected
+    if isinstance(expected, str):
+        return type(state).__name__ == expected
+    if isinstance(expected, type):
+        return type(state) is expected
+    return state == expected if isinstance(expected, State) else bool(expected(state))
 
 
-def _checked(wanted: Any) -> Any:
+def _checked(expected: Any) -> Any:
     """Return an expectation that is valid."""
-    if isinstance(wanted, str) and wanted not in STATE_NAMES:
-        raise ValueError(f"unknown state {wanted!r}; states are: {', '.join(sorted(STATE_NAMES))}")
-    if wanted is None or isinstance(wanted, str | State) or callable(wanted):
-        return wanted
+    if isinstance(expected, str) and expected not in STATE_NAMES:
+        raise ValueError(f"unknown state {expected!r}; states are: {', '.join(sorted(STATE_NAMES))}")
+    if expected is None or isinstance(expected, str | State) or callable(expected):
+        return expected
     raise ValueError(
-        f"an expectation must be the name of a state, a state class, a state or a function of a state, got {wanted!r}"
+        f"an expectation must be the name of a state, a state class, a state or a function of a state, got {expected!r}"
     )
 
 
-def _state_text(wanted: Any) -> str:
-    if isinstance(wanted, type):
-        return wanted.__name__
-    if isinstance(wanted, State):
-        return _shown(wanted, result=True)
-    if wanted is None:
+def _state_text(expected: Any) -> str:
+    if isinstance(expected, type):
+        return expected.__name__
+    if isinstance(expected, State):
+        return _shown(expected, result=True)
+    if expected is None:
         return "no state"
-    return wanted if isinstance(wanted, str) else f"a state accepted by {getattr(wanted, '__name__', wanted)}"
+    return expected if isinstance(expected, str) else f"a state accepted by {getattr(expected, '__name__', expected)}"
 
 
 def _shown(state: State | None, result: bool = False) -> str:
