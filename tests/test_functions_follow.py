@@ -382,18 +382,22 @@ def test_long_chain_keeps_no_job_that_has_ended(dask, following, tmp_path):
     gate = tmp_path / "gate"
 
     @task
+    def link(x):  # a name of its own: other tests of this process may have left jobs of theirs
+        return x + 1
+
+    @task
     def held(x, gate):
         until(lambda: os.path.exists(gate))
         return x
 
     @flow
     def chained():
-        last = inc.submit(0)
+        last = link.submit(0)
         for _ in range(39):
-            last = inc.submit(last)
+            last = link.submit(last)
         tail = held.submit(last, gate)
         last.wait()
-        until(lambda: jobs_of("inc") < 3)  # what has just ended is let go when the loop has turned
+        until(lambda: jobs_of("link") < 3)  # what has just ended is let go when the loop has turned
         gate.touch()
         return tail.result()
 
